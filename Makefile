@@ -1,0 +1,96 @@
+# failwb. `make help` lists the targets; every one of them works in a fresh clone.
+# Needs git, make and Python 3.11. Recipes quote every path, so a folder with a space in its name works too.
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+
+PYTHON ?= python3.11
+WORKERS ?= 2
+GUIDE := nbs/guides/01_first_verdict.ipynb
+READY := .venv/.ready
+
+# One home for what a reproducible run needs: our own tools first, one thread a process, no telemetry.
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export OMP_NUM_THREADS := 1
+export OPENBLAS_NUM_THREADS := 1
+export DVC_NO_ANALYTICS := true
+
+.NOTPARALLEL:
+.PHONY: help env repro test lab sample reproducible export clean-check evidence pipeline
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' '$(firstword $(MAKEFILE_LIST))'
+
+## -- for everybody
+
+env: $(READY) ## the environment .venv, from constraints.txt (once; another interpreter: make env PYTHON=...)
+
+repro: env evidence ## a fresh clone becomes a catalog, verdicts and a site
+	dvc repro
+	failwb summary
+	@printf '\nThe site: %s\n' '$(CURDIR)/out/document/index.html'
+
+lab: env evidence ## JupyterLab on the first guide
+	dvc repro
+	jupyter lab '$(GUIDE)'
+
+## -- for whoever changes something
+
+test: env clean-check pipeline ## everything that has to hold before a commit
+	ruff check failwb nbs tests setup.py
+	nbdev_test --n_workers $(WORKERS)
+	python -m pytest
+
+export: env ## nbs/**/*.ipynb -> failwb/**/*.py
+	nbdev_clean
+	nbdev_export
+
+# What nbdev_clean and nbdev_export would write: one line of name and hash per file.
+sources = git ls-files -co --exclude-standard -z -- nbs failwb | sort -zu | xargs -0 sha256sum
+
+clean-check: env ## fail if nbdev_clean or nbdev_export changes a file
+	@for step in nbdev_clean nbdev_export; do \
+	  before=$$($(sources)); $$step; after=$$($(sources)); \
+	  if [ "$$before" != "$$after" ]; then \
+	    echo "$$step changed these files. Hint: commit them; edit notebooks, never failwb/*.py:" >&2; \
+	    { diff <(echo "$$before") <(echo "$$after") || true; } | awk '/^[<>]/ { print "  " $$3 }' | sort -u >&2; exit 1; \
+	  fi; echo "$$step: nothing to change"; \
+	done
+
+pipeline: evidence
+	dvc repro
+	@echo "dvc repro, again"; again=$$(dvc repro); \
+	if grep '^Running stage' <<<"$$again" >&2; then echo "The second dvc repro ran stages; none may run." >&2; exit 1; fi; \
+	echo "no stage ran"
+
+evidence: env
+	dvc pull data
+
+reproducible: env evidence ## compare out/ byte by byte with that of a second clone, made by its own code
+	dvc repro
+	@other=$$(mktemp -d); trap 'rm -rf "$$other"' EXIT; here="$$PWD"; \
+	[ -z "$$(git status --porcelain)" ] || echo "Note: the second clone holds the last commit; what is not committed is not in it." >&2; \
+	git clone --quiet . "$$other/second clone"; cd "$$other/second clone"; export PYTHONPATH="$$PWD"; \
+	used=$$(python -c 'import failwb, pathlib; print(pathlib.Path(failwb.__file__).parent.parent)'); \
+	[ "$$used" = "$$(pwd -P)" ] || { echo "The second clone would run the code of $$used." >&2; exit 1; }; \
+	dvc pull data; dvc repro -f; \
+	cd "$$here"; failwb compare out "$$other/second clone/out"
+
+sample: env ## the sample's evidence and ledger anew, as round 1 (maintainers)
+	failwb sample
+	dvc add data
+	dvc push data
+	failwb run
+
+## -- how the environment comes about
+
+$(READY): settings.ini setup.py pyproject.toml constraints.txt
+	@command -v '$(PYTHON)' >/dev/null || { echo "There is no $(PYTHON). Hint: make env PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@'$(PYTHON)' -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { echo "$(PYTHON) is not Python 3.11, which constraints.txt is for." >&2; exit 1; }
+	test -x .venv/bin/python || '$(PYTHON)' -m venv .venv
+	@echo "Installing into .venv: a few minutes the first time."
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt -e '.[dev]'
+	.venv/bin/python -m compileall -qq -j 0 .venv/lib/python3.11/site-packages || true  # packages ship a few files of other Pythons
+	@touch '$@'
