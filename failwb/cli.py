@@ -123,7 +123,7 @@ def collect(workbench: InFolder = Path("."), as_json: AsJson = False) -> None:
 @app.command(rich_help_panel=LIVE)
 def sample(
     folder: Annotated[Path, typer.Argument(help="Where to write data/, ledger/evidence and samples/planted.json.")] = Path("."),
-    seed: Annotated[int, typer.Option(help="Seed of the simulated world.")] = 20260301,
+    seed: Annotated[int, typer.Option(help="Seed of the simulated world.")] = 7,
     faults: Annotated[bool, typer.Option("--faults/--no-faults", help="Plant the registered faults, or none.")] = True,
     predictions: Annotated[int, typer.Option(help="How many predictions to serve.")] = 40_000,
     as_json: AsJson = False,

@@ -66,7 +66,13 @@ class Stage:
     @property
     def deps(self) -> list[str]:
         "Paths whose change means that the stage must run again; caches and the edge's gifts are none."
-        return sorted({p for p in self.reads.values() if not p.startswith(("@", ".failwb"))})
+        return sorted({_dependency(p) for p in self.reads.values() if not p.startswith(("@", ".failwb"))})
+
+
+def _dependency(path: str) -> str:
+    "Return what DVC must watch for `path`: a folder inside another stage's output may be absent, that output never is."
+    parts = Path(path).parts
+    return "/".join(parts[:2]) if parts[0] == "out" and not Path(path).suffix else path
 
 
 def one_of_stages(verb: str) -> str:
@@ -210,8 +216,9 @@ def check_lock(wb: Workbench, stage: Stage) -> None:
 def stage_entry(stage: Stage, installed: bool) -> dict[str, Any]:
     "Return the entry of `stage` in dvc.yaml."
     files = [] if installed else [m.replace(".", "/") + ".py" for m in import_closure(stage.module)] + list(stage.code)
+    reads = [d for d in stage.deps if not (installed and d.startswith("nbs/"))]  # notebooks are failwb's own tree
     params: list[Any] = [stage.verb] if stage.parameters else []
-    entry: dict[str, Any] = {"desc": stage.desc, "cmd": f"failwb {stage.verb}", "deps": sorted({*stage.deps, *files})}
+    entry: dict[str, Any] = {"desc": stage.desc, "cmd": f"failwb {stage.verb}", "deps": sorted({*reads, *files})}
     if params or installed:
         entry["params"] = params + ([{LOCK: [stage.verb]}] if installed else [])
     entry["outs"] = [f"out/{stage.verb}"]

@@ -7,6 +7,7 @@ __all__ = ['SCHEMA', 'Entry', 'Drained', 'Spool']
 
 # %% ../../nbs/capture/00_spool.ipynb #c0b50480
 import datetime as dt
+import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +47,7 @@ class Spool:
         "Open or make the spool at `path`; `name` is its identity in manifests, random unless given."
         self.path = Path(path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.lock = threading.RLock()
         self.db = apsw.Connection(str(self.path))
         self.db.set_busy_timeout(10_000)
         self.db.execute("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL")
@@ -56,7 +58,7 @@ class Spool:
 
     def append(self, entries: Iterable[Entry]) -> int:
         "Commit `entries` together and return how many were new; when it returns, they are safe."
-        with self.db:
+        with self.lock, self.db:
             before = self.db.total_changes()
             for kind in ("events", "labels"):
                 rows = [(entry.id, entry.body) for entry in entries if entry.kind == kind]
@@ -65,24 +67,27 @@ class Spool:
 
     def bury(self, letters: Iterable[tuple[str, bytes]], time: dt.datetime) -> None:
         "Commit dead letters, each a reason and what there is of the body."
-        with self.db:
+        with self.lock, self.db:
             rows = [(reason, body, time.isoformat()) for reason, body in letters]
             self.db.executemany("INSERT INTO dead (reason, body, time) VALUES (?, ?, ?)", rows)
 
     def waiting(self, kind: str, limit: int = 1_000_000) -> list[Drained]:
         "Return up to `limit` entries of `kind` that `forget` has not released yet, in the order of their commits."
         query = f"SELECT seq, id, body FROM {kind} WHERE body IS NOT NULL ORDER BY seq LIMIT ?"
-        return [Drained(*row) for row in self.db.execute(query, (limit,))]
+        with self.lock:
+            return [Drained(*row) for row in self.db.execute(query, (limit,))]
 
     def forget(self, kind: str, through: int) -> None:
         "Release the bodies of `kind` up to `through`, once they rest elsewhere; their ids stay, against duplicates."
-        with self.db:
+        with self.lock, self.db:
             self.db.execute(f"UPDATE {kind} SET body = NULL WHERE seq <= ? AND body IS NOT NULL", (through,))
 
     def dead_letters(self) -> list[tuple[str, bytes]]:
         "Return all dead letters, oldest first."
-        return list(self.db.execute("SELECT reason, body FROM dead ORDER BY seq"))
+        with self.lock:
+            return list(self.db.execute("SELECT reason, body FROM dead ORDER BY seq"))
 
     def close(self) -> None:
         "Close the file; what was acknowledged stays."
-        self.db.close()
+        with self.lock:
+            self.db.close()

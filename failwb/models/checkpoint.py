@@ -14,12 +14,13 @@ import zipfile
 from dataclasses import dataclass, field
 from importlib.metadata import version as package_version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from ..record.errors import ModelError
-from ..record.tables import file_sha, read_json, settle, sha, write_json
+from ..record.tables import read_json, settle, sha, write_json
 
 # %% ../../nbs/models/00_checkpoint.ipynb #30b74695
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the oldest date of the zip format
@@ -28,7 +29,10 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)  # the oldest date of the zip format
 def _renumbered(schema: str) -> tuple[dict, dict[str, str]]:
     "Give the skops `schema` with its addresses numbered by first appearance, and the numbering."
     seen: dict[str, str] = {}
-    number = lambda address: seen.setdefault(address, str(len(seen) + 1))
+
+    def number(address: str) -> str:
+        return seen.setdefault(address, str(len(seen) + 1))
+
     schema = re.sub(r'("__id__": )(\d+)', lambda m: m[1] + number(m[2]), schema)
     schema = re.sub(r'("file": ")(\d+)(\.\w+")', lambda m: m[1] + number(m[2]) + m[3], schema)
     return json.loads(schema), seen
@@ -81,7 +85,7 @@ def _type_names(node) -> set[str]:
     return found
 
 # %% ../../nbs/models/00_checkpoint.ipynb #d620c463
-def loads_trusted(data: bytes, sha256: str):
+def loads_trusted(data: bytes, sha256: str) -> Any:
     "Load a model from skops bytes. Raises `ModelError` if the hash is not `sha256`, or a type is not in `TRUSTED`."
     import skops.io
 

@@ -26,14 +26,16 @@ def funnel_step(name: str, n: int, most: int, note: str = "", tone: str = "") ->
     explained = f'<span class="fw-note">{html.escape(note)}</span>' if note else ""
     return (
         f'<div class="fw-step"{style}><span class="fw-name">{html.escape(name)}</span>'
-        f'<span class="fw-bar"><i style="width: {width:.2f}%"></i></span><span class="fw-n">{count(n)}</span>{explained}</div>'
+        f'<span class="fw-bar"><i style="width: {width:.2f}%"></i></span><span '
+        f'class="fw-n">{count(n)}</span>{explained}</div>'
     )
 
 
 def funnel(steps: list[tuple]) -> str:
     "Draw the steps `(name, n, note, tone)` one under the other."
     most = max([n or 0 for _, n, *_ in steps], default=1)
-    return '<div class="fw-funnel">' + "\n".join(funnel_step(a, n, most, note, tone) for a, n, note, tone in steps) + "</div>"
+    return '<div class="fw-funnel">' + "\n".join(funnel_step(a, n, most, note, tone) for a, n, note,
+                                                 tone in steps) + "</div>"
 
 # %% ../../nbs/publish/05_charts.ipynb #9c883fd9
 def scale(values: list[float | None]) -> tuple[float, float]:
@@ -93,7 +95,7 @@ def columns(values: list[float], labels: list[str], key: str) -> str:
     most = max([v for v in values if not absent(v)], default=0) or 1
     bars = "".join(
         f'<i title="{html.escape(name)}: {percent(v)}" style="height: {0 if absent(v) else 100 * v / most:.2f}%"></i>'
-        for v, name in zip(values, labels)
+        for v, name in zip(values, labels, strict=True)
     )
     ticks = "".join(f"<span>{html.escape(name)}</span>" for name in labels)
     return (
@@ -121,7 +123,7 @@ def canvas(mode: str, dpi: int) -> tuple:
 
     figure = Figure(figsize=(8, 4.6), dpi=dpi, facecolor=PAPER[mode])
     FigureCanvasAgg(figure)
-    axes = figure.add_axes((0.05, 0.09, 0.94, 0.89), facecolor=PAPER[mode])
+    axes = figure.add_axes((0.035, 0.06, 0.96, 0.93), facecolor=PAPER[mode])
     for side in axes.spines.values():
         side.set_color(FAINT[mode])
     axes.set_xticks([])
@@ -133,11 +135,12 @@ def canvas(mode: str, dpi: int) -> tuple:
 # %% ../../nbs/publish/05_charts.ipynb #3bad49dc
 def numbered(axes, group: pd.DataFrame, number: int, mode: str) -> None:
     "Draw one pattern's points and its number at their median."
-    colour = SERIES[(number - 1) % len(SERIES)]
+    colour = SERIES[mode][(number - 1) % len(SERIES[mode])]
     axes.scatter(group["x"], group["y"], s=11, color=colour, alpha=0.75, linewidths=0)
     axes.text(
-        group["x"].median(), group["y"].median(), str(number), color="white", fontsize=11, fontweight="bold",
-        ha="center", va="center", bbox=dict(boxstyle="circle,pad=0.35", facecolor=colour, edgecolor=PAPER[mode], linewidth=1.5),
+        group["x"].median(), group["y"].median(), str(number), color=PAPER[mode], fontsize=11, fontweight="bold",
+        ha="center", va="center", bbox=dict(boxstyle="circle,pad=0.35", facecolor=colour, edgecolor=PAPER[mode],
+                                            linewidth=1.5),
     )
 
 

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['WEST', 'BASE', 'CANDIDATE', 'GREY', 'Setting', 'judging_rows', 'open_trial', 'example_orders', 'example_checkpoint',
            'example_plan', 'example_workbench', 'Comparison', 'compare', 'operations', 'scope_rows', 'guardrail',
-           'by_week', 'trade_offs', 'run_trial', 'question_text', 'data_text', 'remedy_text', 'change_text',
-           'result_text', 'comparison_table', 'guardrail_table', 'picture', 'effect_figure', 'week_figure',
-           'keep_trial']
+           'by_week', 'trade_offs', 'run_trial', 'question_text', 'data_text', 'model_text', 'remedy_text',
+           'change_text', 'result_text', 'comparison_table', 'guardrail_table', 'picture', 'effect_figure',
+           'week_figure', 'keep_trial']
 
 # %% ../../nbs/remedy/05_trial.ipynb #df5ebdd5
 import io
@@ -23,6 +23,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.pipeline import Pipeline
 
+import failwb.remedy.remedies  # noqa: F401  reached by entry points: imported so that their code is in the digest
 from ..models.checkpoint import Checkpoint, save_checkpoint
 from ..models.train import fit, make_pipeline
 from ..record.contract import Contract, contract_yaml, load_contract
@@ -46,8 +47,8 @@ class Setting:
 
 # %% ../../nbs/remedy/05_trial.ipynb #dec53bce
 def judging_rows(confirm: pd.DataFrame, window: dict[str, Any]) -> pd.DataFrame:
-    "Return the rows of `confirm` that have a label and lie in the plan's `window`, ordered by time and id."
-    rows = confirm[confirm["label"].notna().to_numpy() & in_window(confirm, window)]
+    "Return the rows of `confirm` that have a prediction and a label (their loss is known) and lie in the plan's `window`, ordered by time and id."
+    rows = confirm[confirm["loss"].notna().to_numpy() & in_window(confirm, window)]
     return rows.sort_values(["time", "event_id"], kind="stable").reset_index(drop=True)
 
 
@@ -69,7 +70,7 @@ def example_orders(n: int, seed: int, cents: bool) -> pd.DataFrame:
     time = pd.Series(pd.Timestamp("2026-01-05", tz="UTC").as_unit("us") + hours)
     return pd.DataFrame({
         "event_id": [f"{seed}-{i:05d}" for i in range(n)], "subject": [f"{seed}-{i // 2:05d}" for i in range(n)], "time": time,
-        "label_time": time + pd.Timedelta(days=1), "label": np.where(returned, "yes", "no"),
+        "label_time": time + pd.Timedelta(days=1), "label": np.where(returned, "yes", "no"), "loss": 0.0,  # known; its value plays no part, because both models are scored anew
         "x.amount": amount * np.where((region == "west") & cents, 100.0, 1.0), "x.region": region})
 
 # %% ../../nbs/remedy/05_trial.ipynb #2947ed8c
@@ -178,15 +179,14 @@ def guardrail(setting: Setting, comparison: Comparison, rail: dict[str, Any], le
     return {**rail, **noninferior(*losses, setting.rows.loc[rows, "subject"].to_numpy(), rail["margin"], level)}
 
 # %% ../../nbs/remedy/05_trial.ipynb #afd709d5
-def by_week(setting: Setting, comparison: Comparison) -> list[dict[str, Any]]:
-    "Return rows and both errors in the pattern for each week, counted from the first row of the trial."
-    if not setting.hit.any():
+def by_week(setting: Setting, comparison: Comparison, rows: np.ndarray) -> list[dict[str, Any]]:
+    "Return for each week, counted from the trial's first row, how many of the marked `rows` it has and both errors on them."
+    if not rows.any():
         return []
     time = setting.rows["time"]
-    week = ((time - time.min()).dt.days // 7)[setting.hit]
-    table = pd.DataFrame({"week": week, "baseline": comparison.baseline["error"][setting.hit], "candidate": comparison.candidate["error"][setting.hit]})
-    found = table.groupby("week", sort=True).agg(rows=("baseline", "size"), baseline=("baseline", "mean"), candidate=("candidate", "mean"))
-    starts = [str((time.min() + pd.Timedelta(weeks=int(w))).date()) for w in found.index]
+    table = pd.DataFrame({"week": (time - time.min()).dt.days // 7, "baseline": comparison.baseline["error"], "candidate": comparison.candidate["error"]})
+    found = table[rows].groupby("week", sort=True).agg(rows=("baseline", "size"), baseline=("baseline", "mean"), candidate=("candidate", "mean"))
+    starts = [str((time.min() + pd.Timedelta(weeks=int(week))).date()) for week in found.index]
     return settle(found.assign(start=starts).reset_index().to_dict("records"))
 
 # %% ../../nbs/remedy/05_trial.ipynb #bcafd9e7
@@ -199,7 +199,8 @@ def trade_offs(setting: Setting, comparison: Comparison) -> dict[str, Any]:
     return settle({
         "changed_share": np.abs(gain).mean(), "mended": gain.clip(min=0).sum(), "spoiled": -gain.clip(max=0).sum(), "rows": len(gain),
         "operations": {"baseline": operations(setting.case.base.model), "candidate": operations(comparison.model)},
-        "means": means, "by_seed": comparison.by_seed, "by_week": by_week(setting, comparison)})
+        "means": means, "by_seed": comparison.by_seed,
+        "by_week": by_week(setting, comparison, setting.hit), "by_week_all": by_week(setting, comparison, np.ones(len(gain), bool))})
 
 # %% ../../nbs/remedy/05_trial.ipynb #d5d3cfe5
 def run_trial(setting: Setting, comparison: Comparison) -> dict[str, Any]:
@@ -236,6 +237,12 @@ def data_text(setting: Setting) -> str:
             f"- {setting.plan['window']['note']}")
 
 # %% ../../nbs/remedy/05_trial.ipynb #ea221c15
+def model_text(model: Any) -> str:
+    "Return the steps of a model, as Markdown."
+    steps = model.steps if isinstance(model, Pipeline) else [("model", model)]
+    return "The candidate answers in these steps: " + " → ".join(f"*{name}* ({type(step).__name__})" for name, step in steps) + "."
+
+# %% ../../nbs/remedy/05_trial.ipynb #8401ca3f
 def remedy_text(setting: Setting) -> str:
     "Return what the remedy does, costs and how it is undone, as Markdown."
     plan, remedy = setting.plan, load("remedy", setting.plan["remedy"])
@@ -251,7 +258,7 @@ def change_text(trial: dict[str, Any]) -> str:
             f"The mean cost of an answer goes from {cost['baseline']:.3g} to {cost['candidate']:.3g}; "
             f"one prediction takes {t['operations']['candidate']:,} operations instead of {t['operations']['baseline']:,}.")
 
-
+# %% ../../nbs/remedy/05_trial.ipynb #6711ed2a
 def result_text(setting: Setting, trial: dict[str, Any]) -> str:
     "Return the result of the primary test as Markdown."
     if not trial["rows"]:
@@ -259,10 +266,10 @@ def result_text(setting: Setting, trial: dict[str, Any]) -> str:
     fewer = "fewer" if trial["effect"] >= 0 else "more"
     return (f"On {trial['rows']:,} held-out predictions of the pattern ({trial['units']:,} subjects) the served model is wrong in **{trial['baseline_error']:.1%}**, "
             f"the candidate in **{trial['candidate_error']:.1%}**: {abs(trial['effect']) * 100:.1f} {fewer} errors per 100 predictions "
-            f"(95% interval of the gain {trial['low'] * 100:.1f} to {trial['high'] * 100:.1f}; the plan asks for {setting.plan['minimum_effect'] * 100:.1f}). "
+            f"(95% interval of the gain {trial['low'] * 100:.1f} to {trial['high'] * 100:.1f}; the plan was sized to see {setting.plan['minimum_effect'] * 100:.1f}). "
             f"If the candidate were no better, a gain like this would come up with probability p = {trial['p']:.2g}.")
 
-# %% ../../nbs/remedy/05_trial.ipynb #8401ca3f
+# %% ../../nbs/remedy/05_trial.ipynb #368e7413
 def comparison_table(setting: Setting, comparison: Comparison) -> pd.DataFrame:
     "Return both models' losses in the pattern, in the rest and everywhere."
     scopes = {"in the pattern": setting.hit, "in the rest": ~setting.hit, "everywhere": np.ones(len(setting.rows), bool)}
@@ -277,7 +284,7 @@ def guardrail_table(trial: dict[str, Any]) -> pd.DataFrame:
     return pd.DataFrame([{"guardrail": f"{r['metric']}, {r['scope']}", "worsening": round(r["value"], 4), "at most": round(r["bound"], 4), "margin": r["margin"],
                           "verdict": answer[r["holds"], r["broken"]]} for r in trial["guardrails"]])
 
-# %% ../../nbs/remedy/05_trial.ipynb #6711ed2a
+# %% ../../nbs/remedy/05_trial.ipynb #89e06073
 BASE, CANDIDATE, GREY = "#b4472f", "#1f6f8b", "#8a8f98"  # served, candidate, what is only context
 
 
@@ -287,7 +294,7 @@ def picture(figure: Figure, alt: str) -> Image:
     figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
     return Image(buffer.getvalue(), format="png", alt=alt)
 
-# %% ../../nbs/remedy/05_trial.ipynb #368e7413
+# %% ../../nbs/remedy/05_trial.ipynb #d1baa9c3
 def _percent(share: float | None) -> float:
     return 100 * share if share is not None and np.isfinite(share) else np.nan
 
@@ -305,11 +312,11 @@ def _draw_gain(axes: Axes, gain: list[float], minimum: float) -> None:
     axes.axvline(0, color=GREY, lw=1)
     axes.axvline(minimum, color=GREY, lw=1, ls="--")
     axes.set(yticks=[], ylim=(-1, 1), xlabel="errors avoided per 100 predictions (95%)")
-    axes.set_title("dashed: the least gain worth shipping", fontsize="small", color=GREY)
+    axes.set_title("dashed: the gain that the plan was sized to see", fontsize="small", color=GREY)
 
-
+# %% ../../nbs/remedy/05_trial.ipynb #0361e1a2
 def effect_figure(setting: Setting, trial: dict[str, Any]) -> Image:
-    "Draw both errors in the pattern, and the gain with its 95% interval against zero and the plan's minimum."
+    "Draw both errors in the pattern, and the gain with its 95% interval against zero and the plan's minimum effect."
     figure = Figure(figsize=(8, 2.4), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=[1, 1.2])
     gain = [_percent(trial[k]) for k in ("low", "effect", "high")]
@@ -317,7 +324,7 @@ def effect_figure(setting: Setting, trial: dict[str, Any]) -> Image:
     _draw_gain(right, gain, 100 * setting.plan["minimum_effect"])
     return picture(figure, f"Gain of the candidate in the pattern: {gain[1]:.1f} errors avoided per 100 predictions ({gain[0]:.1f} to {gain[2]:.1f}).")
 
-# %% ../../nbs/remedy/05_trial.ipynb #89e06073
+# %% ../../nbs/remedy/05_trial.ipynb #9e50ff9d
 def week_figure(trial: dict[str, Any]) -> Image:
     "Draw both errors in the pattern by week; a marker's area grows with the week's rows."
     weeks = pd.DataFrame(trial["trade_offs"]["by_week"], columns=["start", "rows", "baseline", "candidate"])
@@ -331,7 +338,7 @@ def week_figure(trial: dict[str, Any]) -> Image:
     axes.legend(frameon=False, fontsize="small")
     return picture(figure, f"Wrong predictions in the pattern by week, {len(weeks)} weeks, served model and candidate.")
 
-# %% ../../nbs/remedy/05_trial.ipynb #d1baa9c3
+# %% ../../nbs/remedy/05_trial.ipynb #5c1ba444
 def keep_trial(setting: Setting, comparison: Comparison, trial: dict[str, Any], out: Path | str) -> None:
     "Write trial.json and the candidate's artifact to the folder `out`."
     base, out = setting.case.base, Path(out)

@@ -6,6 +6,8 @@
 __all__ = ['owners', 'log_odds', 'explained_by_trees', 'attributions']
 
 # %% ../../nbs/signals/03_attribution.ipynb #521d46ab
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from sklearn.ensemble import HistGradientBoostingClassifier
@@ -47,11 +49,12 @@ def _plain_tree(nodes: np.ndarray, places: dict, width: int) -> dict:
             "node_sample_weight": nodes["count"].astype(float)}
 
 
-def _explainer(trees: HistGradientBoostingClassifier, forest: list, width: int):
+def _explainer(trees: HistGradientBoostingClassifier, forest: list, width: int) -> Any:
     import shap
 
-    return shap.TreeExplainer({"trees": [_plain_tree(*tree, width) for tree in forest], "base_offset": float(np.ravel(trees._baseline_prediction)[0]),
-                               "tree_output": "log_odds", "objective": "binary_crossentropy", "input_dtype": np.float64, "internal_dtype": np.float64})
+    plain = {"trees": [_plain_tree(*tree, width) for tree in forest], "base_offset": float(np.ravel(trees._baseline_prediction)[0])}
+    kinds = {"tree_output": "log_odds", "objective": "binary_crossentropy", "input_dtype": np.float64, "internal_dtype": np.float64}
+    return shap.TreeExplainer(plain | kinds)
 
 # %% ../../nbs/signals/03_attribution.ipynb #1891029e
 def _inner_order(trees: HistGradientBoostingClassifier, width: int) -> np.ndarray:
@@ -91,34 +94,45 @@ def _explain_trees(model: Pipeline, X: pd.DataFrame) -> tuple[np.ndarray, float]
     return summed, base
 
 # %% ../../nbs/signals/03_attribution.ipynb #ece8b6d6
-def log_odds(model, X: pd.DataFrame) -> np.ndarray:
+def _coded(X: pd.DataFrame, texts: dict[str, pd.Index]) -> np.ndarray:
+    "Return `X` as numbers (n, n_features): texts as their positions in `texts`."
+    return np.column_stack([texts[c].get_indexer(X[c]) if c in texts else X[c].to_numpy(float) for c in X])
+
+
+def _decoded(Z: np.ndarray, texts: dict[str, pd.Index], like: pd.DataFrame) -> pd.DataFrame:
+    "Return the table that `_coded` made `Z` from, with the columns and types of `like`."
+    words = {c: np.append(index.to_numpy(object), None) for c, index in texts.items()}
+    columns = {c: words[c][Z[:, i].astype(int)] if c in texts else Z[:, i] for i, c in enumerate(like)}
+    return pd.DataFrame(columns).astype(like.dtypes.to_dict())
+
+# %% ../../nbs/signals/03_attribution.ipynb #543ba8a3
+def log_odds(model: Any, X: pd.DataFrame) -> np.ndarray:
     "Return the log-odds (n,) of the positive class, probabilities held within 1e-6 of 0 and 1."
     p = np.clip(np.asarray(model.predict_proba(X), float)[:, 1], 1e-6, 1 - 1e-6)
     return np.log(p / (1 - p))
 
 
-def _explain_permutations(model, X: pd.DataFrame, background: pd.DataFrame, seed: int) -> tuple[np.ndarray, float]:
+def _explain_permutations(model: Any, X: pd.DataFrame, background: pd.DataFrame, seed: int) -> tuple[np.ndarray, float]:
     import shap
 
     both = pd.concat([background[X.columns], X], ignore_index=True)
     texts = {c: pd.Index(sorted(both[c].dropna().unique())) for c in X if not pd.api.types.is_numeric_dtype(X[c].dtype)}
-    code = lambda T: np.column_stack([texts[c].get_indexer(T[c]) if c in texts else T[c].to_numpy(float) for c in T])
-    text = lambda c, z: pd.Series(np.append(texts[c].to_numpy(object), None)[z.astype(int)], dtype=X[c].dtype)
-    back = lambda Z: pd.DataFrame({c: text(c, Z[:, i]) if c in texts else Z[:, i] for i, c in enumerate(X)})
-    explainer = shap.explainers.Permutation(lambda Z: log_odds(model, back(Z)), shap.maskers.Independent(code(background[X.columns])), seed=seed)
-    found = explainer(code(X), max_evals=4 * (2 * X.shape[1] + 1), silent=True)
+    masker = shap.maskers.Independent(_coded(background[X.columns], texts))
+    explainer = shap.explainers.Permutation(lambda Z: log_odds(model, _decoded(Z, texts, X)), masker, seed=seed)
+    found = explainer(_coded(X, texts), max_evals=4 * (2 * X.shape[1] + 1), silent=True)
     return np.asarray(found.values), float(np.ravel(found.base_values)[0])
 
-# %% ../../nbs/signals/03_attribution.ipynb #543ba8a3
-def explained_by_trees(model) -> bool:
-    "Return whether `model` is an encoder followed by boosted trees, which are explained exactly."
+# %% ../../nbs/signals/03_attribution.ipynb #4cbd0199
+def explained_by_trees(model: Any) -> bool:
+    "Return whether `model` is an encoder followed by boosted trees, which are explained without sampling."
     return isinstance(model, Pipeline) and len(model.steps) > 1 and isinstance(model.steps[-1][1], HistGradientBoostingClassifier)
 
 
-def attributions(model, X: pd.DataFrame, background: pd.DataFrame, seed: int) -> tuple[pd.DataFrame, float]:
+def attributions(model: Any, X: pd.DataFrame, background: pd.DataFrame, seed: int) -> tuple[pd.DataFrame, float]:
     "Return the SHAP values of every feature of `X`, log-odds, and the average answer; raises `ModelError` where they do not add up."
     values, base = _explain_trees(model, X) if explained_by_trees(model) else _explain_permutations(model, X, background, seed)
     gap = np.abs(values.sum(1) + base - log_odds(model, X)).max(initial=0.0)
     if gap > 1e-4:
-        raise ModelError(f"The attributions miss the model's answer by up to {gap:.3g} log-odds. Hint: the model's form is not one that shap explains.")
+        raise ModelError(f"The attributions miss the model's answer by up to {gap:.3g} log-odds. "
+                         "Hint: the model's form is not one that shap explains.")
     return settle(pd.DataFrame(values, columns=X.columns, index=X.index)), float(settle(base))

@@ -64,8 +64,8 @@ def outside(values: pd.Series, reference: pd.Series) -> np.ndarray:
 
 # %% ../../nbs/signals/01_drift.ipynb #0759eb9e
 UNITS = {  # sent value / right value → what was mistaken for what
-    1000.0: "thousandths for whole units", 100.0: "hundredths (cents, percent) for whole units", 12.0: "months for years", 2.54: "centimetres for inches",
-    0.45359237: "kilograms for pounds", 1.609344: "kilometres for miles", 60.0: "minutes for hours", 7.0: "days for weeks", 24.0: "hours for days",
+    1000.0: "thousandths for whole units", 100.0: "hundredths (cents, percent) for whole units", 12.0: "months for years",
+    2.54: "centimetres for inches", 0.45359237: "kilograms for pounds", 1.609344: "kilometres for miles", 60.0: "minutes for hours", 7.0: "days for weeks", 24.0: "hours for days",
     1e6: "millionths for whole units", 10.0: "a shifted decimal point",
 }
 FACTORS = sorted({f for u in UNITS for f in (u, 1 / u)})
@@ -79,8 +79,8 @@ def _left_gap(values: np.ndarray, reference: np.ndarray, factor: float) -> float
         return 1.0
     mended = np.sort(values / factor)
     both = np.concatenate([moved, mended])
-    cdf = lambda x: np.searchsorted(x, both, side="right") / len(x)
-    return float(np.abs(cdf(moved) - cdf(mended)).max())
+    below = [np.searchsorted(x, both, side="right") / len(x) for x in (moved, mended)]
+    return float(np.abs(below[0] - below[1]).max())
 
 # %% ../../nbs/signals/01_drift.ipynb #ac60bf60
 def scale_factor(values: np.ndarray, reference: np.ndarray, minimum_rows: int, maximum_gap: float) -> dict:

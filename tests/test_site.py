@@ -1,0 +1,195 @@
+"""The documentation site: whole, offline, private, readable in the dark and on a phone."""
+
+import re
+from html import unescape
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import browser
+import pytest
+from house import ROOT, out_json
+
+from failwb.record.contract import load_contract
+from failwb.record.tables import read_table
+
+LOADS = {"src", "srcset", "poster", "action", "formaction"}  # attributes that make a browser fetch something
+
+
+class Page(HTMLParser):
+    "What a page links to, what it loads, and what can be linked to."
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self.links, self.loads, self.anchors = [], [], set()
+        self.text = path.read_text(encoding="utf-8")
+        self.feed(self.text)
+
+    def handle_starttag(self, tag, attributes):
+        given = dict(attributes)
+        self.anchors |= {given[k] for k in ("id", "name") if given.get(k)}
+        if "href" in given:
+            (self.links if tag in ("a", "area") else self.loads).append(given["href"] or "")
+        self.loads += [v or "" for k, v in attributes if k in LOADS or (k, tag) == ("data", "object")]
+
+
+@pytest.fixture(scope="module")
+def site(out) -> Path:
+    return out / "document"
+
+
+@pytest.fixture(scope="module")
+def pages(site) -> dict[Path, Page]:
+    found = {p: Page(p) for p in sorted(site.rglob("*.html"))}
+    assert found, "the site has no page"
+    return found
+
+
+def remote(address: str) -> bool:
+    return bool(urlsplit(address).netloc) or address.startswith("//")
+
+
+def test_no_page_loads_anything_from_elsewhere(pages):
+    assert {p.name: o for p, page in pages.items() for o in page.loads if remote(o)} == {}
+
+
+def test_no_style_and_no_script_names_a_place_to_load_from(site):
+    fetch = re.compile(
+        r"url\(\s*['\"]?(?:https?:)?//|@import\s+['\"](?:https?:)?//|(?:fetch|import)\(\s*['\"]https?://"
+    )
+    files = [p for suffix in ("*.css", "*.js", "*.html") for p in sorted(site.rglob(suffix))]
+    assert [
+        p.relative_to(site).as_posix() for p in files if fetch.search(p.read_text(encoding="utf-8", errors="replace"))
+    ] == []
+
+
+def test_links_lead_somewhere(site, pages):
+    broken = []
+    for path, page in pages.items():
+        for link in page.links + page.loads:
+            parts = urlsplit(unescape(link))
+            if parts.scheme or parts.netloc or not (parts.path or parts.fragment):
+                continue
+            target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+            if target.is_dir():
+                target = target / "index.html"
+            known = pages.get(target)
+            if not target.is_file() or (parts.fragment and known and unquote(parts.fragment) not in known.anchors):
+                broken.append(f"{path.relative_to(site)} -> {link}")
+    assert sorted(set(broken)) == []
+
+
+def test_every_pattern_plan_and_change_has_its_place(pages):
+    text = "\n".join(page.text for page in pages.values())
+    links = {Path(urlsplit(o).path).stem for page in pages.values() for o in page.links}
+    patterns = [p["id"] for p in out_json("discover/patterns.json") if p["confirmed"]]
+    verdicts = out_json("gate/verdicts.json")
+    stems = {p.stem for p in pages} | links
+    lacking = [i for i in patterns if not any(i in s for s in stems)]
+    lacking += [v["plan"] for v in verdicts if not any(v["plan"][:12] in s for s in stems)]
+    assert lacking == []
+    assert all(v["plan"][:12] in text for v in verdicts if v["selected"])
+
+
+def test_executed_notebooks_are_shown(pages):
+    shown = [p for p, page in pages.items() if p.parent.name == "experiments" and "cell_output" in page.text]
+    done = [t for t in out_json("gate/verdicts.json") if t["verdict"] != "unsealed"]
+    assert len(shown) >= len(done) > 0
+
+
+def test_no_page_names_a_subject_or_a_machine(site, out):
+    subjects = set(read_table(out / "validate/events.parquet")["subject"].dropna().unique())
+    here = re.compile(rf"{re.escape(str(ROOT))}|/home/\w|/tmp/\w|/root/\w")
+    leaks = {}
+    for path in [
+        p
+        for p in sorted(site.rglob("*"))
+        if p.suffix in (".html", ".js", ".json", ".md", ".txt", ".ipynb", ".svg", ".inv")
+    ]:
+        text = path.read_text(encoding="utf-8", errors="replace")
+        found = set(re.findall(r"\b[0-9a-f]{16}\b", text)) & subjects or set(here.findall(text))
+        if found and "_static" not in path.parts:
+            leaks[path.relative_to(site).as_posix()] = sorted(found)[:3]
+    assert leaks == {}
+
+
+def test_no_direct_or_sensitive_field_is_on_a_page(pages):
+    hidden = [n for n, f in load_contract(ROOT / "contract.yaml").columns.items() if f.role in ("direct", "sensitive")]
+    assert [
+        (p.name, n) for p, page in pages.items() for n in hidden if re.search(rf"\b{re.escape(n)}\b", page.text)
+    ] == []
+
+
+# -- in a real browser
+
+
+@pytest.fixture(scope="module")
+def tab(tmp_path_factory):
+    if not browser.PROGRAM:
+        pytest.skip("no chromium on this machine; `apt-get install chromium` brings one")
+    opened = browser.Browser(tmp_path_factory.mktemp("browser"))
+    yield opened
+    opened.close()
+
+
+def address(path: Path) -> str:
+    return path.resolve().as_uri()
+
+
+def some_pages(site: Path) -> list[Path]:
+    "The home page and one page of each kind."
+    rooms = [
+        sorted(p for p in site.glob(f"{room}/*.html") if p.name != "index.html")
+        for room in ("patterns", "experiments", "changes")
+    ]
+    return [site / "index.html", *[room[0] for room in rooms if room]]
+
+
+def test_pages_render_without_network_and_without_complaint(tab, site):
+    tab.resize(1280)
+    for path in some_pages(site):
+        tab.open(address(path))
+        assert tab.evaluate("document.querySelector('h1').innerText.trim().length") > 0
+        assert [o for o in tab.requests() if urlsplit(o).scheme not in ("file", "data", "blob", "about")] == []
+        assert tab.complaints() == [], path.name
+
+
+def test_search_finds_a_pattern(tab, site):
+    pattern = next(p for p in out_json("discover/patterns.json") if p["confirmed"])
+    word = max(re.findall(r"[a-z]+", pattern["name"]), key=len)
+    tab.open(f"{address(site / 'search.html')}?q={word}")
+    found = tab.wait("[...document.querySelectorAll('#search-results li a')].map(a => a.getAttribute('href'))")
+    assert any("patterns/" in link for link in found), found
+
+
+def brightness(tab, expression: str) -> float:
+    "Relative brightness in [0, 1] of a computed colour."
+    red, green, blue = map(float, re.findall(r"[\d.]+", tab.evaluate(expression))[:3])
+    return (0.2126 * red + 0.7152 * green + 0.0722 * blue) / 255
+
+
+@pytest.mark.parametrize("scheme, dark", [("light", False), ("dark", True)])
+def test_it_follows_the_readers_scheme(tab, site, scheme, dark):
+    tab.prefer(scheme)
+    for path in some_pages(site):
+        tab.open(address(path))
+        paper = brightness(tab, "getComputedStyle(document.body).backgroundColor")
+        ink = brightness(tab, "getComputedStyle(document.querySelector('article p, main p, p')).color")
+        assert (paper < 0.5) == dark and abs(paper - ink) > 0.5, f"{path.name}: paper {paper:.2f}, ink {ink:.2f}"
+
+
+@pytest.mark.parametrize("width", [390, 768, 1280])
+def test_nothing_sticks_out_sideways(tab, site, width):
+    tab.resize(width)
+    for path in some_pages(site):
+        tab.open(address(path))
+        wide = tab.evaluate("document.documentElement.scrollWidth")
+        assert wide <= width + 1, f"{path.name} is {wide} px wide on a screen of {width}"
+
+
+def test_pictures_have_words_and_load(tab, site):
+    for path in some_pages(site):
+        tab.open(address(path))
+        pictures = "[...document.querySelectorAll('article img, main img')]"
+        assert tab.evaluate(f"{pictures}.filter(i => i.complete && !i.naturalWidth).map(i => i.src)") == []
+        assert tab.evaluate(f"{pictures}.filter(i => !i.alt).map(i => i.src)") == [], path.name

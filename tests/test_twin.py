@@ -1,0 +1,45 @@
+"""A table of one's own has its bad group found; on its twin, whose losses are dealt out anew, nothing is confirmed."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from failwb.lab.datasets import permute_losses
+from failwb.lab.init import init
+from failwb.record.tables import read_json
+from failwb.workbench import Workbench, load_stage, run_stage
+
+pytestmark = pytest.mark.slow
+
+
+def crowd(rows: int) -> pd.DataFrame:
+    "Customers who leave when they spend little, but for those of one branch, who leave as a coin falls."
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({"spent": rng.gamma(2, 50, rows), "visits": rng.integers(0, 30, rows)})
+    table["branch"] = rng.choice(["a", "b", "c", "d"], rows)
+    leaves = np.where(table["branch"] == "d", rng.random(rows) < 0.5, table["spent"] < 60)
+    return table.assign(left=np.where(leaves ^ (rng.random(rows) < 0.05), "yes", "no"))
+
+
+def confirmed(root) -> list[str]:
+    "Run the stages that find patterns and return the names of those that were confirmed."
+    for verb in ("validate", "detect", "split", "enrich", "discover"):
+        run_stage(Workbench.find(root), load_stage(verb))
+    return [p["name"] for p in read_json(root / "out/discover/patterns.json") if p["confirmed"]]
+
+
+@pytest.fixture(scope="module")
+def workbench(tmp_path_factory):
+    home = tmp_path_factory.mktemp("own table")
+    crowd(6000).to_csv(home / "crowd.csv", index=False)
+    init(home / "wb", home / "crowd.csv", "left", owner="ada")
+    return home / "wb"
+
+
+def test_the_group_is_found_and_its_twin_has_none(workbench):
+    assert confirmed(workbench)[0] == "branch is d"
+    before = read_json(workbench / "out/detect/summary.json")
+    permute_losses(workbench, seed=0)
+    assert confirmed(workbench) == []
+    after = read_json(workbench / "out/detect/summary.json")
+    assert after["misprediction"] == before["misprediction"] and after["labelled"] == before["labelled"]
