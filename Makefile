@@ -79,6 +79,8 @@ reproducible: env evidence ## compare out/ byte by byte with that of a second cl
 	cd "$$here"; failwb compare out "$$other/second clone/out"
 
 sample: env ## the sample's evidence and ledger anew, as round 1 (maintainers)
+	rm -rf data samples/remote
+	find ledger -name '*.json' -delete
 	failwb sample
 	dvc add data
 	dvc push data

@@ -160,8 +160,13 @@ def init(
 
     pin_environment()
     from failwb.lab.init import init as scaffold
+    from failwb.lab.init import next_steps
 
-    _show(scaffold(folder, table, label, positive=positive, subject=subject, time=time, train=train, owner=owner), as_json, title="a new workbench")
+    report = scaffold(folder, table, label, positive=positive, subject=subject, time=time, train=train, owner=owner, say=_say)
+    if as_json:
+        _show(report, True)
+    else:
+        typer.echo(next_steps(report))
 
 
 @app.command(rich_help_panel=LIVE)
@@ -176,7 +181,7 @@ def dataset(
     """
     from failwb.lab.datasets import save
 
-    _show(save(name, path), as_json, title=name)
+    _show({"data set": name, "written": str(save(name, path))}, as_json)
 
 
 @app.command(rich_help_panel=LIVE)

@@ -51,7 +51,7 @@ LOANS = Contract(
     name="loans", version="1.0", owner="risk-models@bank.example", review_by="2027-01-31", target="outcome", positive="default", negative="repaid",
     segments=["channel", "region", "purpose"], costs={"false_positive": 300.0, "false_negative": 1200.0}, currency="EUR",
     columns={
-        "income": Field(type="number", minimum=0, unit="EUR/year", description="gross yearly income"),
+        "income": Field(type="number", role="quasi", minimum=0, unit="EUR/year", description="gross yearly income"),
         "amount": Field(type="number", minimum=100, maximum=500_000, unit="EUR", coerce=True, description="sum asked for"),
         "term": Field(type="integer", minimum=6, maximum=120, unit="months", description="time to pay back"),
         "age": Field(type="integer", role="quasi", minimum=18, maximum=110, unit="years", description="age of the applicant"),

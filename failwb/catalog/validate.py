@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from ..capture.segments import evidence_heads, read_events, read_labels, verify
@@ -146,7 +147,7 @@ def sift(events: pd.DataFrame, contract: Contract) -> tuple[pd.DataFrame, pd.Dat
     events, found, changes = read_requests(events.reset_index(drop=True), contract)
     later = table_breaches(events, contract)
     known = set(zip(found["row"], found["field"], strict=True))
-    later = later[[(r, f) not in known for r, f in zip(later["row"], later["field"], strict=True)]]
+    later = later[np.array([(r, f) not in known for r, f in zip(later["row"], later["field"], strict=True)], dtype=bool)]
     breaches = pd.concat([f for f in (found, later) if len(f)] or [found], ignore_index=True)
     unseen = later[later["reason"] == "unknown category"]
     changes = pd.concat([changes, pd.DataFrame({"row": unseen["row"], "field": unseen["field"], "change": "unseen category"})], ignore_index=True)

@@ -10,6 +10,7 @@ __all__ = ['LINE', 'SERIES', 'QUIET', 'WORDS', 'TONES', 'GREY', 'Shown', 'table_
 import html
 import io
 from dataclasses import dataclass
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -149,7 +150,7 @@ def map_picture(points: pd.DataFrame, names: dict[str, str], most: int = 3000) -
     axes.scatter(rest["x"], rest["y"], s=8, color=GREY, alpha=0.35, linewidths=0, label=f"no pattern ({len(rest):,})")
     for n, (id, name) in enumerate(names.items()):
         own = points[points["pattern"] == id]
-        axes.scatter(own["x"], own["y"], s=11, color=SERIES[n % len(SERIES)], alpha=0.75, linewidths=0, label=f"{n + 1}  {name[:70]} ({len(own):,})")
+        axes.scatter(own["x"], own["y"], s=11, color=SERIES[n % len(SERIES)], alpha=0.75, linewidths=0, label=f"{n + 1}  {shorten(name, 72, placeholder=' …')} ({len(own):,})")
         if len(own):
             axes.text(own["x"].median(), own["y"].median(), str(n + 1), color="white", weight="bold", ha="center", va="center",
                       bbox={"boxstyle": "circle,pad=0.3", "facecolor": SERIES[n % len(SERIES)], "edgecolor": "white"})

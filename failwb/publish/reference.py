@@ -245,8 +245,9 @@ people are counted, not rows. A bar that crosses the solid line means: this coul
 
 ## What is not here
 
-Direct identifiers and sensitive fields never, other personal fields only in groups of at least {k} subjects, and no row
-of a single person. The full tables stay in the workbench under `out/`, for people who hold the right to read them.
+Direct identifiers and sensitive fields, always. Other personal fields appear only in groups of at least {k} subjects,
+and coarsened where a guide shows a single case. The full tables stay in the workbench under `out/`, for people who hold
+the right to read them.
 """
 
 # %% ../../nbs/publish/10_reference.ipynb #43c3f138

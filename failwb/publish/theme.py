@@ -68,7 +68,8 @@ html { --pst-font-size-base: 16px; }
   var(--pst-color-text-base); }
 .bd-article h3 { font-weight: 600; font-size: 1.08rem; color: var(--pst-color-text-base); }
 .bd-main .bd-content .bd-article-container { max-width: 62rem; }
-@media (min-width: 960px) { .bd-sidebar-primary { flex: 0 0 15rem; } .bd-sidebar-secondary { flex: 0 0 14rem; } }
+@media (min-width: 960px) { .bd-sidebar-primary { flex: 0 0 15rem; } .bd-sidebar-secondary { flex: 0 0 14rem; }
+  .bd-sidebar-primary:not(:has(.bd-toc-item li)) { display: none; } }
 .bd-header { box-shadow: none; border-bottom: 1px solid var(--pst-color-border); }
 .bd-footer { border-top: 1px solid var(--pst-color-border); }
 """
@@ -103,7 +104,7 @@ CARDS = """
 .fw-cards .sd-card-title { font-weight: 600; }
 .fw-cards .sd-card-text { color: var(--pst-color-text-muted); font-size: .93rem; }
 .bd-article img.fw-map { width: 100%; background: transparent !important; border-radius: 0; margin: .6rem 0; }
-.bd-sidebar-primary:not(:has(li)), .pst-sidebar-collapse, .bd-sidebar-primary .sidebar-primary-items__end { display:
+.pst-sidebar-collapse, .bd-sidebar-primary .sidebar-primary-items__end { display:
   none; }
 .search-button-field { border-color: var(--pst-color-border); background: var(--pst-color-surface); color:
   var(--pst-color-text-muted); }

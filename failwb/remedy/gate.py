@@ -15,7 +15,7 @@ import failwb.remedy.remedies  # noqa: F401  reached by entry points: imported s
 from ..record.contract import Contract
 from ..record.errors import StageError, one_of
 from ..record.plugins import known
-from ..record.records import Trial, Verdict
+from ..record.records import Verdict
 from ..record.tables import read_json, settle
 from .change import change_markdown, change_request
 from .statistics import holm

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..record.errors import AlteredPlan, LedgerError, UnsealedPlan, one_of
 from ..record.tables import read_json
-from .experiment import read_plans, seals_by_plan
+from .experiment import read_plans
 from ..workbench import Workbench
 
 # %% ../../nbs/remedy/09_rounds.ipynb #7b8e297e

@@ -49,7 +49,7 @@ def repro(wb: Workbench, say: Callable[[str], None], *arguments: str) -> list[st
 # %% ../../nbs/remedy/10_turn.ipynb #f55c18c0
 def turn(wb: Workbench, say: Callable[[str], None], policy: str = "auto") -> dict:
     "Go once round the loop and return the funnel; a second turn on the same evidence runs nothing."
-    ran = repro(wb, say)
+    ran = repro(wb, say, "propose")
     sealed = seal(wb, policy)
     say(f"sealed {len(sealed['plans'])} plans of round {sealed['round']}" if sealed["plans"] else "no plan to seal")
     ran += repro(wb, say)
