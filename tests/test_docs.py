@@ -5,7 +5,7 @@ from html import unescape
 
 import pytest
 import yaml
-from house import ROOT, commands, notebooks, read_notebook, room, settings
+from house import ROOT, commands, failwb, notebooks, read_notebook, room, settings
 
 from failwb.record.plugins import known
 from failwb.record.taxonomy import SCALES, describe
@@ -106,3 +106,11 @@ def test_the_site_explains_a_term(site, scale, term):
 @pytest.mark.parametrize("name, remedy", known("remedy").items())
 def test_the_site_has_a_page_for_a_remedy(site, name, remedy):
     assert remedy.term.lower() in site.lower() and " ".join(remedy.trade_off.split()) in site
+
+
+def test_the_figures_in_the_readme_are_printed_by_a_command(out):
+    block = PAGES["README.md"].split("figures of the sample: begin -->")[1].split("<!-- figures of the sample: end")[0]
+    told = [line for line in block.splitlines() if line.startswith("|")]
+    printed = failwb("summary").stdout.splitlines()
+    assert len(told) > 8
+    assert [line for line in told if line not in printed] == []

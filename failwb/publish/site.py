@@ -123,10 +123,10 @@ def tidy(out: Path) -> None:
 def build(sources: dict[str, str | bytes], out: Path, title: str) -> None:
     "Build the site of `sources` in the folder `out` and check it."
     with tempfile.TemporaryDirectory() as work:
-        source = Path(work) / "source"
+        source, made = Path(work) / "source", Path(work) / "site"
         lay_out(sources, source, title)
-        out.mkdir(parents=True, exist_ok=True)
-        run_sphinx(source, Path(work) / "doctrees", out)
+        run_sphinx(source, Path(work) / "doctrees", made)  # myst-nb also writes notebooks beside the site, which nobody reads
+        shutil.copytree(made, out, dirs_exist_ok=True)
     tidy(out)
     if found := external(out):
         raise SiteError(f"The site would load {len(found)} things from elsewhere, first {found[0]}. "

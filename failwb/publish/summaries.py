@@ -31,9 +31,9 @@ def share(part: float | None, whole: float | None) -> str:
 
 
 def outcome_steps(funnel: dict) -> list[tuple[str, int, str, str]]:
-    "Return the decisions that occurred; where no plan exists, none."
+    "Return how many plans ended in which decision, harmful only where it occurred; where no plan exists, none."
     counts = [(name, funnel.get(COUNTED.get(tone, tone)) or 0, note, tone) for tone, name, note in OUTCOMES]
-    return [step for step in counts if step[1] or (step[3] == "adopt" and funnel.get("plans"))]
+    return [step for step in counts if step[1] or (step[3] != "harmful" and funnel.get("plans"))]
 
 # %% ../../nbs/publish/00_summaries.ipynb #eae39971
 def funnel_steps(funnel: dict) -> list[tuple[str, int, str, str]]:
