@@ -7,9 +7,9 @@ __all__ = ['app', 'round_app', 'AsJson', 'InFolder', 'LIVE', 'PIPELINE', 'LOOK',
            'sample', 'init', 'dataset', 'lock', 'summary', 'trace', 'glossary', 'compare', 'main']
 
 # %% ../nbs/02_cli.ipynb #7a42cfd3
-import json
 import os
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -41,6 +41,14 @@ def _say(text: str) -> None:
     typer.echo(f"  {text}", err=True)
 
 # %% ../nbs/02_cli.ipynb #e9821005
+def _waiting(what: str) -> AbstractContextManager:
+    "Show on a terminal that `what` is going on; the verb's own progress bars appear below it."
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    return console.status(f"{what} …") if console.is_terminal else nullcontext()
+
+
 def _cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:,.4g}"
@@ -57,9 +65,11 @@ def _show(result: dict[str, Any], as_json: bool, title: str = "") -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from failwb.lab.show import outline
+
     table = Table(title=title or None, title_justify="left", show_header=False, box=None, pad_edge=False)
     for key, value in result.items():
-        table.add_row(str(key).replace("_", " "), _cell(value) if not isinstance(value, (dict, list)) else json.dumps(value))
+        table.add_row(str(key).replace("_", " "), outline(value) if isinstance(value, (dict, list)) else _cell(value))
     Console().print(table)
 
 # %% ../nbs/02_cli.ipynb #018138d8
@@ -110,12 +120,13 @@ def collect(workbench: InFolder = Path("."), as_json: AsJson = False) -> None:
 
     Example: `failwb collect && failwb run`
     """
+    from failwb.capture.agent import SPOOL
     from failwb.capture.collect import collect as drain
     from failwb.capture.spool import Spool
     from failwb.lab.init import track_data
 
     wb = _workbench(workbench)
-    result = drain(Spool(wb.path(".failwb/live/spool.db")), wb.path("data"), wb.contract, wb.ledger)
+    result = drain(Spool(wb.path(SPOOL)), wb.path("data"), wb.contract, wb.ledger)
     track_data(wb.root)
     _show(result, as_json, title="collected")
 
@@ -296,7 +307,10 @@ def _add_stage(verb: str) -> None:
         from failwb.workbench import load_stage, pin_environment, run_stage
 
         pin_environment()
-        _show(run_stage(_workbench(workbench), load_stage(verb)), as_json, title=verb)
+        wb = _workbench(workbench)
+        with _waiting(f"{verb}: {STAGE_HELP[verb]}"):
+            summary = run_stage(wb, load_stage(verb))
+        _show(summary, as_json, title=verb)
 
     text = f"{STAGE_HELP[verb]}\n\nReads and writes what `dvc.yaml` says; parameters stand under `{verb}:` in params.yaml.\n\nExample: `failwb {verb} --json`"
     app.command(verb, help=text, short_help=STAGE_HELP[verb], rich_help_panel=PIPELINE)(command)

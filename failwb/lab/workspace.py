@@ -18,7 +18,7 @@ from typing import Any
 
 import pandas as pd
 
-from .show import Picture, Shown, badge, banded, bars_html, figure, map_picture, panel, table_html
+from .show import Picture, Shown, badge, banded, bars_html, figure, map_picture, outline, panel, table_html
 from .trace import names as ids_of
 from .trace import resolve, trace
 from ..publish.markup import between, count, day, p_value, percent, phrase, points, short
@@ -329,7 +329,7 @@ def show_trace(ws: Results, id: str) -> Shown:
     found = trace(ws.wb, id)
     parts = {k: v for k, v in found.items() if k not in ("code", "parameters")}
     parts |= {f"code of {v}": d[:16] for v, d in found["code"].items()}
-    rows = [[html.escape(k), f'<code style="white-space:pre-wrap;background:none">{html.escape(v if isinstance(v, str) else canonical(v))}</code>'] for k, v in parts.items()]
+    rows = [[html.escape(k), f'<code style="white-space:pre-wrap;background:none">{html.escape(outline(v))}</code>'] for k, v in parts.items()]
     return Shown(found, panel(f"Where this {found['kind']} comes from", "parameters: in `.data`", table_html(["", ""], rows)), json_text(found))
 
 # %% ../../nbs/lab/00_workspace.ipynb #c2a7f9a2
