@@ -15,10 +15,8 @@ import pandas as pd
 # %% ../../nbs/publish/01_document.ipynb #982c71ec
 from .charts import failure_map, thin
 from .markup import phrase
-from failwb.publish.pages import (
-    catalog_index, change_page, changes_index, experiments_index, home, one_change, one_experiment, one_pattern,
-    pattern_page, patterns_index, plan_page,
-)
+from .decisions import changes_index, experiments_index, one_change, one_experiment
+from .pages import catalog_index, change_page, home, one_pattern, pattern_page, patterns_index, plan_page
 from failwb.publish.reference import (
     contract_page, glossary, guides_index, history, one_remedy, one_review, reading, reference_index, remedies_index,
     remedy_names, reviews,
