@@ -155,11 +155,14 @@ def sample(
 def init(
     folder: Annotated[Path, typer.Argument(help="The new workbench.")],
     table: Annotated[Path, typer.Option(help="CSV or Parquet with features and label.")],
-    label: Annotated[str, typer.Option(help="Column to predict; two classes.")],
+    label: Annotated[str, typer.Option(help="Column to predict: two classes, up to 20, or a number.")],
     train: Annotated[bool, typer.Option("--train", help="Train a scikit-learn model on a hashed part; the rest becomes traffic.")] = False,
-    positive: Annotated[str | None, typer.Option(help="Class whose probability is predicted.", show_default="the rarer")] = None,
+    task: Annotated[str, typer.Option(help="binary, multiclass, regression, or auto: what the column looks like.")] = "auto",
+    positive: Annotated[str | None, typer.Option(help="Of two classes, the one whose probability is predicted.", show_default="the rarer")] = None,
+    tolerance: Annotated[float | None, typer.Option(help="A predicted number that is off by more is wrong.", show_default="drafted from a model")] = None,
     subject: Annotated[str | None, typer.Option(help="Column that names whom a row is about.", show_default="every row its own")] = None,
     time: Annotated[str | None, typer.Option(help="Column with the time of the event.", show_default="no time")] = None,
+    label_time: Annotated[str | None, typer.Option(help="Column with the time at which the label was known.", show_default="with the event")] = None,
     owner: Annotated[str | None, typer.Option(help="Who answers for the data.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -173,7 +176,8 @@ def init(
     from failwb.lab.init import init as scaffold
     from failwb.lab.init import next_steps
 
-    report = scaffold(folder, table, label, positive=positive, subject=subject, time=time, train=train, owner=owner, say=_say)
+    report = scaffold(folder, table, label, train=train, task=task, positive=positive, tolerance=tolerance, subject=subject, time=time, label_time=label_time,
+                      owner=owner, say=_say)
     if as_json:
         _show(report, True)
     else:

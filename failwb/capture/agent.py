@@ -149,7 +149,8 @@ class Answer:
     status: int  # HTTP status
     latency_ms: float  # from request to answer
     prediction: str | None = None  # the label predicted; None where there is no answer
-    score: float | None = None  # P(positive)
+    score: float | None = None  # P(positive), P(answered class) of many, or the number that was predicted
+    probabilities: dict[str, float] | None = None  # of many classes, each
     error: str | None = None  # why there is no answer
 
 # %% ../../nbs/capture/01_agent.ipynb #70e87ca6

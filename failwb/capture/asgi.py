@@ -66,13 +66,17 @@ def _at(items: list, n: int) -> Any:
     return items[n] if n < len(items) else None
 
 # %% ../../nbs/capture/02_asgi.ipynb #e016a47e
-def _answer(item: Any) -> tuple[str | None, float | None]:
-    "Read one element of `predictions`."
-    if not isinstance(item, dict):
-        return None, None
-    prediction, score = item.get("prediction"), item.get("score")
-    numeric = isinstance(score, (int, float)) and not isinstance(score, bool)
-    return (None if prediction is None else str(prediction)), (float(score) if numeric else None)
+def _numeric(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _answer(item: Any) -> dict[str, Any]:
+    "Read one element of `predictions`: prediction, score and probabilities; a predicted number is its own score."
+    item = item if isinstance(item, dict) else {}
+    prediction, score, each = (item.get(name) for name in ("prediction", "score", "probabilities"))
+    each = {str(k): float(v) for k, v in each.items() if _numeric(v)} if isinstance(each, dict) else None
+    score = next((float(s) for s in (score, (each or {}).get(str(prediction)), prediction) if _numeric(s)), None)
+    return {"prediction": None if prediction is None else str(prediction), "score": score, "probabilities": each}
 
 
 def _detail(exchange: Exchange, problem: str | None) -> str | None:
@@ -96,11 +100,11 @@ def events_of(exchange: Exchange, problem: str | None, new_id: Callable[[], str]
     error = problem or _detail(exchange, broken) or (None if requests else "no instances")
     found = []
     for n, request in enumerate(requests or [{}]):
-        prediction, score = _answer(_at(answers, n))
+        answer = _answer(_at(answers, n))
         subject, given = _at(subjects, n), _at(ids, n)
         found.append({"request": request if isinstance(request, dict) else {"": request}, "event_id": str(given) if given and answered else new_id(),
-                      "subject": None if subject is None else str(subject), "status": exchange.status, "prediction": prediction, "score": score,
-                      "error": error or (None if prediction is not None else "no prediction")})
+                      "subject": None if subject is None else str(subject), "status": exchange.status, **answer,
+                      "error": error or (None if answer["prediction"] is not None else "no prediction")})
     return found
 
 # %% ../../nbs/capture/02_asgi.ipynb #8128b15e

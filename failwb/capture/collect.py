@@ -18,6 +18,7 @@ from .segments import append_segment, check_files, check_heads, evidence_heads, 
 from .spool import Spool
 from ..record.contract import Contract
 from ..record.tables import PREFIX
+from ..record.task import PROBABILITY
 from ..vault.ledger import Ledger
 
 # %% ../../nbs/capture/04_collect.ipynb #cc395967
@@ -34,8 +35,11 @@ def _column(records: list[dict], name: str, kind: str) -> pd.Series:
 
 
 def events_table(records: list[dict], contract: Contract) -> pd.DataFrame:
-    "Make the table of raw events from decoded spool entries: the fixed columns, one `x.` column per contract field, `raw`."
+    "Make the table of raw events from decoded spool entries: the fixed columns, `p.<class>` of many classes, one `x.` column per contract field, `raw`."
     columns = {name: _column(records, name, kind) for name, kind in EVENT_TYPES.items()}
+    probabilities = [record.get("probabilities") or {} for record in records]
+    for label in contract.labels if contract.task == "multiclass" else []:
+        columns[PROBABILITY + label] = _column(probabilities, label, "float64")
     requests = [record["x"] for record in records]
     for name in contract.features:
         columns[PREFIX + name] = _column(requests, name, "float64" if name in contract.numeric else "str")

@@ -18,6 +18,7 @@ from .reproduce import levels_of, reproducibility
 from ..record.contract import Contract
 from ..record.errors import WorkbenchError, one_of
 from ..record.tables import read_json, settle, stable_sort
+from ..record.task import task_of
 from ..record.taxonomy import GRADES, SCALES, SEVERITIES
 from ..vault.ledger import entries_in
 from ..workbench import Stage
@@ -26,7 +27,8 @@ from ..workbench import Stage
 def wrong_answer_cost(rows: pd.DataFrame, contract: Contract) -> pd.Series:
     "Return what each wrong answer costs, in average wrong answers; 0 where the answer was right or is not known to be wrong."
     costs = contract.costs
-    each = rows["prediction"].eq(contract.positive).map({True: costs["false_positive"], False: costs["false_negative"]}).astype(float)
+    kind = rows["prediction"].eq(contract.positive).map({True: "false_positive", False: "false_negative"}) if contract.task == "binary" else pd.Series("wrong", index=rows.index)
+    each = kind.map(costs).astype(float)
     return each.where(rows["loss"] == 1, 0.0) / (sum(costs.values()) / len(costs) or 1.0)
 
 
@@ -223,7 +225,7 @@ def catalog(failures: pd.DataFrame, rows: pd.DataFrame, quarantine: pd.DataFrame
     "Join what all stages found into one row per failure and one per pattern."
     check_overrides(raise_to)
     shown, held = open_failures(failures, rows, quarantine)
-    levels = levels_of(rows[rows["event_id"].isin(shown["event_id"]) & rows["score"].notna()], checkpoints)
+    levels = levels_of(rows[rows["event_id"].isin(shown["event_id"]) & rows["score"].notna()], checkpoints, task_of(contract))
     costs = pattern_costs(patterns, rows, membership, contract)
     wrong = levels[levels.index.isin(rows.loc[rows["loss"] == 1, "event_id"])]
     table = pattern_table(patterns, costs, causes, verdicts, membership, wrong, severity, raise_to)

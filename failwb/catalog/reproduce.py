@@ -7,23 +7,26 @@ __all__ = ['replay', 'same_environment', 'levels_of', 'levels_with', 'reproducib
 
 # %% ../../nbs/catalog/04_reproduce.ipynb #6c2ab656
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from ..models.checkpoint import Checkpoint, checkpoint_by_sha, environment, score
+from ..models.answer import answer
+from ..models.checkpoint import Checkpoint, checkpoint_by_sha, environment
 from ..record.errors import ModelError
 from ..record.tables import features, settle
+from ..record.task import Task
 from ..signals.intervals import wilson
 
 # %% ../../nbs/catalog/04_reproduce.ipynb #62991202
-def replay(rows: pd.DataFrame, checkpoint: Checkpoint) -> pd.DataFrame:
+def replay(rows: pd.DataFrame, checkpoint: Checkpoint, task: Task) -> pd.DataFrame:
     "Score the archived requests again: event_id, score (recorded), replayed, same (score and answer to nine digits)."
-    again = score(checkpoint.model, features(rows)[list(checkpoint.features)])
-    answer = np.where(again >= checkpoint.threshold, checkpoint.positive, checkpoint.negative)
-    same = (settle(rows["score"].to_numpy(float, na_value=np.nan)) == again) & (rows["prediction"] == answer).to_numpy(dtype=bool, na_value=False)
-    return pd.DataFrame({"event_id": rows["event_id"].to_numpy(object), "score": rows["score"].to_numpy(float), "replayed": again, "same": same})
+    again = answer(checkpoint.model, task, features(rows)[list(checkpoint.features)])
+    same_score = settle(rows["score"].to_numpy(float, na_value=np.nan)) == again["score"].to_numpy()
+    same = same_score & (rows["prediction"].to_numpy(object) == again["prediction"].to_numpy(object))
+    return pd.DataFrame({"event_id": rows["event_id"].to_numpy(object), "score": rows["score"].to_numpy(float), "replayed": again["score"].to_numpy(), "same": same})
 
 
 def same_environment(recorded: pd.Series, now: dict[str, str]) -> np.ndarray:
@@ -35,21 +38,23 @@ def same_environment(recorded: pd.Series, now: dict[str, str]) -> np.ndarray:
     return recorded.map(equal).fillna(False).to_numpy(dtype=bool)
 
 # %% ../../nbs/catalog/04_reproduce.ipynb #2e84e6a3
-def levels_of(rows: pd.DataFrame, checkpoints: Path) -> pd.Series:
-    "Return the level (R0, R1 or R2) of each row, by event id."
+def levels_of(rows: pd.DataFrame, checkpoints: Path, task: Task) -> pd.Series:
+    "Return the level (R0, R1 or R2) of each row, by event id; `task` takes each checkpoint's own threshold."
     levels = pd.Series("R0", index=rows["event_id"].to_numpy(object), dtype="str")
     for sha256, group in rows.groupby("checkpoint", sort=True):
         try:
-            levels.update(levels_with(group, checkpoint_by_sha(checkpoints, sha256)))
+            checkpoint = checkpoint_by_sha(checkpoints, sha256)
         except ModelError:
             continue
+        if checkpoint.model is not None:
+            levels.update(levels_with(group, checkpoint, replace(task, threshold=checkpoint.threshold)))
     return levels
 
 
-def levels_with(rows: pd.DataFrame, checkpoint: Checkpoint) -> pd.Series:
+def levels_with(rows: pd.DataFrame, checkpoint: Checkpoint, task: Task) -> pd.Series:
     "Return the level of each row that `checkpoint` answered, by event id."
     unchanged = same_environment(rows["environment"], environment())
-    found = np.where(replay(rows, checkpoint)["same"], np.where(unchanged, "R1", "R2"), "R0")
+    found = np.where(replay(rows, checkpoint, task)["same"], np.where(unchanged, "R1", "R2"), "R0")
     return pd.Series(found, index=rows["event_id"].to_numpy(object), dtype="str")
 
 

@@ -88,7 +88,8 @@ def contract_schema(contract: Contract) -> Any:
     import pandera.pandas as pa
 
     columns = {PREFIX + name: _column(field) for name, field in contract.columns.items()}
-    return pa.DataFrameSchema(columns | {"score": pa.Column(float, pa.Check.in_range(0, 1, error="no probability"), nullable=True)})
+    probability = [] if contract.task == "regression" else [pa.Check.in_range(0, 1, error="no probability")]
+    return pa.DataFrameSchema(columns | {"score": pa.Column(float, probability, nullable=True)})
 
 # %% ../../nbs/catalog/00_validate.ipynb #808f18d6
 BREACH = ["row", "field", "reason", "value"]

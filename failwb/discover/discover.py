@@ -26,6 +26,7 @@ from ..record.predicate import match, pattern_rows, predicate_id, words
 from ..record.provenance import code_digest
 from ..record.records import Pattern
 from ..record.tables import features, read_table, settle
+from ..record.task import Task, expected_errors, task_of
 from ..signals.intervals import benjamini_hochberg, rate_difference
 from ..workbench import Stage
 
@@ -47,10 +48,9 @@ def usable(events: pd.DataFrame) -> pd.DataFrame:
     return events[events["loss"].notna() & events["prediction"].notna()].reset_index(drop=True)
 
 
-def expected_loss(events: pd.DataFrame, positive: str) -> np.ndarray:
-    "Return the probability (n,) of a wrong answer by the model's own score; the mean loss where there is no score."
-    score = events["score"].to_numpy(float, na_value=np.nan)
-    wrong = np.where(events["prediction"] == positive, 1 - score, score)
+def expected_loss(events: pd.DataFrame, task: Task) -> np.ndarray:
+    "Return the probability (n,) of a wrong answer by the model's own score; the mean loss where there is none."
+    wrong = expected_errors(task, events)
     return settle(np.clip(np.where(np.isnan(wrong), events["loss"].mean(), wrong), 1e-3, 1 - 1e-3))
 
 # %% ../../nbs/discover/01_discover.ipynb #76d37594
@@ -272,9 +272,9 @@ def levels_of(contract: Contract, bins: int) -> Levels:
                   categorical=[n for n, kind in kinds.items() if kind in ("category", "boolean")], bins=bins)
 
 
-def ground_of(events: pd.DataFrame, levels: Levels, positive: str) -> Ground:
+def ground_of(events: pd.DataFrame, levels: Levels, task: Task) -> Ground:
     "Return labelled `events` as a ground to search."
-    return Ground(levels.transform(features(events)), events["loss"].to_numpy(float), expected_loss(events, positive))
+    return Ground(levels.transform(features(events)), events["loss"].to_numpy(float), expected_loss(events, task))
 
 
 def two_parts(events: pd.DataFrame, minimum_rows: int) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -291,13 +291,13 @@ def discover(events: pd.DataFrame, attributions: pd.DataFrame, references: Path,
              bins: int, maximum_literals: int, minimum_rows: int, minimum_failures: int, minimum_lift: float, error_weight: float,
              surprise: float, chance: float, maximum_patterns: int, fdr: float, minimum_effect: float) -> dict[str, Any]:
     "Search develop rows for patterns of failure, test every claim on select rows, and draw the map of failures."
-    reference = features(read_table(references / current_checkpoint(checkpoints, events).reference))
+    known = current_checkpoint(checkpoints, events).reference
     develop, select = two_parts(events, minimum_rows)
-    levels = levels_of(contract, bins).fit(reference, features(develop))
+    levels = levels_of(contract, bins).fit(features(read_table(references / known) if known else develop), features(develop))
     search = SliceSearch(1, maximum_literals, minimum_rows, minimum_failures, error_weight, levels.language_)
     floors = {"minimum_rows": minimum_rows, "minimum_failures": minimum_failures, "minimum_lift": minimum_lift,
               "minimum_effect": minimum_effect, "chance": chance}
-    claims = search_claims(ground_of(develop, levels, contract.positive), levels, search, maximum_patterns, surprise, floors)
+    claims = search_claims(ground_of(develop, levels, task_of(contract)), levels, search, maximum_patterns, surprise, floors)
     patterns = claims_to_patterns(claims, develop, select, levels, contract, fdr, minimum_effect)
     members = members_of(patterns, events)
     drawn = failure_map(attributions, events.loc[events["loss"] > 0, "event_id"])

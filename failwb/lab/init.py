@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['TRAIN_SHARE', 'LEAST', 'IGNORED', 'NO_EVIDENCE', 'PATHS', 'WORKFLOW', 'MAY_STAND', 'event_times', 'event_ids',
            'subjects_of', 'parts', 'check_parts', 'as_events', 'as_labels', 'train_checkpoint', 'Import',
-           'record_traffic', 'default_params', 'scaffold_files', 'command', 'dvc', 'in_git', 'start_versions',
-           'track_data', 'examine', 'all_or_nothing', 'init', 'next_steps']
+           'record_traffic', 'default_params', 'asks_words', 'scaffold_files', 'command', 'dvc', 'in_git',
+           'start_versions', 'track_data', 'examine', 'without_leaks', 'with_tolerance', 'all_or_nothing', 'init',
+           'next_steps']
 
 # %% ../../nbs/lab/02_init.ipynb #8a20ff8a
 import datetime as dt
@@ -26,12 +27,15 @@ import pandas as pd
 
 from ..capture.segments import append_segment, head
 from .infer import Draft, TableError, as_text, draft_contract, read_own_table, typed
-from ..models.checkpoint import Checkpoint, environment, save_checkpoint, score
+from .target import check_label, leaks, target_of, tolerance_of
+from ..models.answer import answer
+from ..models.checkpoint import Checkpoint, environment, save_checkpoint
 from ..models.train import fit, make_pipeline
-from ..record.contract import contract_yaml
+from ..record.contract import Contract, contract_yaml
 from ..record.errors import TooLittleData, UnknownColumn, UnknownName, WorkbenchError, one_of
 from ..record.provenance import package_root
 from ..record.tables import canonical, file_sha, prefixed, sha, write_table
+from ..record.task import encode, errors, task_of
 from ..vault.ledger import KINDS, Ledger
 from ..vault.pseudonyms import pseudonym, subject_key
 from ..workbench import LOCK, lock_text, pipeline_yaml
@@ -70,7 +74,7 @@ def subjects_of(table: pd.DataFrame, subject: str | None, ids: pd.Series, key: C
 
 # %% ../../nbs/lab/02_init.ipynb #2ec3e4f6
 TRAIN_SHARE = 0.4  # of the subjects train the model; also the share of the time after which none of their rows is used
-LEAST = 20  # rows of each class in the training part, and in the traffic
+LEAST = 20  # rows of at least two classes, or of a number ten times as many, in the training part and in the traffic
 
 
 def parts(subjects: pd.Series, times: pd.Series) -> pd.Series:
@@ -81,45 +85,45 @@ def parts(subjects: pd.Series, times: pd.Series) -> pd.Series:
     return pd.Series(np.where(~chosen, "traffic", np.where(late, "left out", "train")), index=subjects.index)
 
 
-def check_parts(part: pd.Series, yes: pd.Series) -> None:
-    "Raise `TooLittleData` where a class is too rare in the training part or in the traffic."
+def check_parts(part: pd.Series, labels: pd.Series, task: str) -> None:
+    "Raise `TooLittleData` where the training part or the traffic has too few labels to learn from, or to judge by."
     for name in ("train", "traffic"):
-        counts = yes[part == name].value_counts()
-        least = int(min(counts.get(True, 0), counts.get(False, 0)))
-        if least < LEAST:
-            raise TooLittleData(f"The part of the table for {name} has {int((part == name).sum()):,} rows, of which {least} belong to its rarer class. "
+        seen = labels[part == name]
+        if task == "regression":
+            if len(seen) < 10 * LEAST or seen.nunique() < 3:
+                raise TooLittleData(f"The part of the table for {name} has {len(seen):,} rows with {seen.nunique()} different numbers. Needed: {10 * LEAST} rows, three numbers. "
+                                    "Hint: about a thousand rows are enough for a first look.")
+        elif (second := int(seen.value_counts().iloc[1:2].sum())) < LEAST:
+            raise TooLittleData(f"The part of the table for {name} has {len(seen):,} rows, of which {second} belong to its second most frequent class. "
                                 f"Needed: {LEAST} of each class. Hint: about a thousand rows with both classes are enough for a first look.")
 
 # %% ../../nbs/lab/02_init.ipynb #4c6c52bf
-def as_events(X: pd.DataFrame, ids: pd.Series, times: pd.Series, subjects: pd.Series, checkpoint: Checkpoint, name: str) -> pd.DataFrame:
+def as_events(X: pd.DataFrame, ids: pd.Series, times: pd.Series, subjects: pd.Series, checkpoint: Checkpoint, contract: Contract) -> pd.DataFrame:
     "Return raw events: `checkpoint`'s answer to each row of `X`, with the context that a service would have given."
-    p = score(checkpoint.model, X[list(checkpoint.features)])
+    answers = answer(checkpoint.model, task_of(contract, checkpoint.threshold), X[list(checkpoint.features)])
 
     def text(value: str | None) -> Any:
         return pd.array([value] * len(X), dtype="str")
 
     context = pd.DataFrame({
-        "event_id": ids, "time": times, "ingested": times, "model": text(name), "checkpoint": text(checkpoint.sha256), "endpoint": text("table"),
-        "environment": text(canonical(environment())), "status": 200, "latency_ms": np.nan, "subject": subjects,
-        "prediction": pd.array(np.where(p >= checkpoint.threshold, checkpoint.positive, checkpoint.negative), dtype="str"), "score": p,
-        "error": text(None)}, index=X.index)
-    return pd.concat([context, prefixed(X), pd.DataFrame({"raw": text(None)}, index=X.index)], axis=1).reset_index(drop=True)
+        "event_id": ids, "time": times, "ingested": times, "model": text(contract.name), "checkpoint": text(checkpoint.sha256), "endpoint": text("table"),
+        "environment": text(canonical(environment())), "status": 200, "latency_ms": np.nan, "subject": subjects, "error": text(None)}, index=X.index)
+    return pd.concat([context, answers, prefixed(X), pd.DataFrame({"raw": text(None)}, index=X.index)], axis=1).reset_index(drop=True)
 
 
 def as_labels(ids: pd.Series, labels: pd.Series, times: pd.Series, source: str) -> pd.DataFrame:
-    "Return raw labels; a table does not say when its labels arrived, so they arrive with their events."
+    "Return raw labels that arrived at `times`; where a table does not say when that was, they arrive with their events."
     return pd.DataFrame({"event_id": ids, "label": labels, "time": times, "source": pd.array([source] * len(ids), dtype="str")}).reset_index(drop=True)
 
 # %% ../../nbs/lab/02_init.ipynb #51fc7eda
-def train_checkpoint(data: Path, X: pd.DataFrame, yes: pd.Series, ids: pd.Series, draft: Draft) -> Checkpoint:
+def train_checkpoint(data: Path, X: pd.DataFrame, labels: pd.Series, ids: pd.Series, draft: Draft) -> Checkpoint:
     "Train the first model on `X`, write its reference table and its checkpoint `v1` under `data`, and return it as loaded from there."
     contract = draft.contract
-    model = fit(make_pipeline(contract.numeric, contract.categorical, seed=0), X, yes.astype(int).to_numpy())
-    label = pd.array(np.where(yes, contract.positive, contract.negative), dtype="str")
-    reference = pd.concat([ids.rename("row"), prefixed(X), pd.DataFrame({"label": label, "weight": 1.0}, index=X.index)], axis=1)
+    model = fit(make_pipeline(contract.numeric, contract.categorical, seed=0, task=contract.task), X, encode(task_of(contract), labels))
+    reference = pd.concat([ids.rename("row"), prefixed(X), pd.DataFrame({"label": labels, "weight": 1.0}, index=X.index)], axis=1)
     write_table(reference.reset_index(drop=True), data / "reference/v1.parquet")
     return save_checkpoint(data / "checkpoints/v1", model, features=contract.features, positive=contract.positive, negative=contract.negative,
-                           reference="v1.parquet", notes=draft.remarks)
+                           task=contract.task, classes=contract.classes or (), reference="v1.parquet", notes=draft.remarks)
 
 # %% ../../nbs/lab/02_init.ipynb #0fa21fd0
 @dataclass(frozen=True, slots=True)
@@ -132,25 +136,27 @@ class Import:
     subject: str | None  # column
     time: str | None  # column
     today: dt.date
+    label_time: str | None = None  # column with the time at which a label was known
 
     @property
-    def yes(self) -> pd.Series:
-        "Which rows belong to the positive class."
-        return as_text(self.table[self.draft.contract.target]) == self.draft.contract.positive
+    def labels(self) -> pd.Series:
+        "The label of each row, as text."
+        return as_text(self.table[self.draft.contract.target])
 
 # %% ../../nbs/lab/02_init.ipynb #4191101c
 def record_traffic(root: Path, own: Import, part: pd.Series, ids: pd.Series, times: pd.Series, subjects: pd.Series) -> dict[str, Any]:
     "Train on one part, let the checkpoint answer the other, write both as evidence; return the figures."
     X, contract = typed(own.table, own.draft.contract), own.draft.contract
     train, live = part == "train", part == "traffic"
-    checkpoint = train_checkpoint(root / "data", X[train], own.yes[train], ids[train], own.draft)
-    events = as_events(X[live], ids[live], times[live], subjects[live], checkpoint, contract.name)
-    labels = as_labels(ids[live], as_text(own.table.loc[live, contract.target]), times[live], own.path.name)
+    checkpoint = train_checkpoint(root / "data", X[train], own.labels[train], ids[train], own.draft)
+    events = as_events(X[live], ids[live], times[live], subjects[live], checkpoint, contract)
+    arrived = np.maximum(times, event_times(own.table, own.label_time, own.today)) if own.label_time else times
+    labels = as_labels(ids[live], own.labels[live], arrived[live], own.path.name)
     append_segment(root / "data/segments", "events", events)
     append_segment(root / "data/segments", "labels", labels)
     present, n = head(root / "data/segments")
     Ledger(root / "ledger").append("evidence", f"{n:05d}", {"head": present, "segments": n}, author=contract.owner)
-    wrong = (events["prediction"].to_numpy() != labels["label"].to_numpy()).mean()
+    wrong = errors(task_of(contract, checkpoint.threshold), events, labels["label"]).mean()
     return {"train_rows": int(train.sum()), "traffic_rows": int(live.sum()), "left_out_rows": int((part == "left out").sum()),
             "subjects": int(subjects[live].nunique()), "checkpoint": checkpoint.sha256, "error_rate": round(float(wrong), 4)}
 
@@ -178,7 +184,7 @@ NO_EVIDENCE = """__pycache__
 
 PATHS = """# {name}: failures, causes, proven fixes
 
-A failwb workbench. `{target}` is predicted; *{positive}* is the positive class.
+A failwb workbench. `{target}` is predicted; {asks}.
 
     failwb run          once round the loop: find, diagnose, propose, seal, test, decide, document
     dvc repro           the same without sealing anything new; does nothing where nothing changed
@@ -215,13 +221,20 @@ jobs:
 """
 
 
+def asks_words(contract: Contract) -> str:
+    "Return in words what the contract's task was told."
+    if contract.task == "binary":
+        return f"*{contract.positive}* is the positive class"
+    return f"the classes are {', '.join(contract.classes)}" if contract.task == "multiclass" else f"a prediction that is off by more than {contract.tolerance:g} is wrong"
+
+
 def scaffold_files(draft: Draft) -> dict[str, str]:
     "Return the text files of a new workbench, path -> content."
     from failwb import __version__
 
     contract = draft.contract
     notes = "".join(f"# left out: {column}: {why}\n" for column, why in draft.left_out.items())
-    readme = PATHS.format(name=contract.name, target=contract.target, positive=contract.positive)
+    readme = PATHS.format(name=contract.name, target=contract.target, asks=asks_words(contract))
     files = {"contract.yaml": contract_yaml(contract, draft.remarks) + notes, "params.yaml": default_params(), "dvc.yaml": pipeline_yaml(installed=True),
              LOCK: lock_text(), ".gitignore": IGNORED, ".dvcignore": NO_EVIDENCE, "README.md": readme,
              ".github/workflows/failwb.yml": WORKFLOW.replace("VERSION", __version__)}
@@ -284,16 +297,37 @@ def _check_column(table: pd.DataFrame, name: str | None, what: str) -> None:
             raise UnknownColumn(f"The {what} must be a column of the table. {e}") from None
 
 
-def examine(path: Path | str, label: str, positive: str | None = None, subject: str | None = None, time: str | None = None, name: str | None = None,
-            owner: str | None = None, today: dt.date | None = None) -> Import:
+def examine(path: Path | str, label: str, *, task: str = "auto", positive: str | None = None, tolerance: float | None = None, subject: str | None = None,
+            time: str | None = None, label_time: str | None = None, name: str | None = None, owner: str | None = None, today: dt.date | None = None) -> Import:
     "Read and check a table and draft its contract; nothing is written."
     path, today = Path(path), today or dt.datetime.now(dt.UTC).date()
     table = read_own_table(path)
-    for column, what in ((subject, "subject"), (time, "time")):
+    for column, what in ((subject, "subject"), (time, "time"), (label_time, "label time")):
         _check_column(table, column, what)
-    beside = [c for c in (subject, time) if c]
-    draft = draft_contract(table, label, positive, beside, name or path.stem, owner or getpass.getuser(), today)
-    return Import(path, table, draft, subject, time, today)
+    check_label(table, label)
+    beside = [c for c in (subject, time, label_time) if c]
+    draft = draft_contract(table, label, target_of(table[label], task, positive, tolerance), beside, name or path.stem, owner or getpass.getuser(), today)
+    if draft.contract.task == "regression":
+        draft = without_leaks(draft, table)
+        draft = draft if tolerance else with_tolerance(draft, table)
+    return Import(path, table, draft, subject, time, today, label_time)
+
+
+def without_leaks(draft: Draft, table: pd.DataFrame) -> Draft:
+    "Return `draft` without the columns that add up to the target, which are named among those left out."
+    found = leaks(table, draft.contract.target, draft.contract.numeric)
+    kept = {c: f for c, f in draft.contract.columns.items() if c not in found}
+    if not kept:
+        raise TableError(f"Every feature gives the answer away: {'; '.join(f'{c}: {why}' for c, why in found.items())}. Hint: give a table with what is known before the answer.")
+    contract = draft.contract.model_copy(update={"columns": kept, "segments": [s for s in draft.contract.segments if s in kept]})
+    return Draft(contract, {c: draft.remarks[c] for c in kept}, draft.left_out | found)
+
+
+def with_tolerance(draft: Draft, table: pd.DataFrame, most: int = 20_000) -> Draft:
+    "Return `draft` with the tolerance that a model stays within for four rows out of five; judged on `most` rows, evenly spread."
+    contract, rows = draft.contract, table.iloc[np.unique(np.linspace(0, len(table) - 1, most).astype(int))]
+    found = tolerance_of(typed(rows, contract), encode(task_of(contract), as_text(rows[contract.target])), contract.numeric, contract.categorical)
+    return Draft(contract.model_copy(update={"tolerance": found}), draft.remarks, draft.left_out)
 
 # %% ../../nbs/lab/02_init.ipynb #50540981
 def _traffic_of(root: Path, own: Import) -> dict[str, Any]:
@@ -301,15 +335,15 @@ def _traffic_of(root: Path, own: Import) -> dict[str, Any]:
     times = event_times(own.table, own.time, own.today)
     subjects = subjects_of(own.table, own.subject, ids, lambda: subject_key(root / ".failwb"))
     part = parts(subjects, times)
-    check_parts(part, own.yes)
+    check_parts(part, own.labels, own.draft.contract.task)
     return {"part": part, "ids": ids, "times": times, "subjects": subjects}
 
 
 def _report(root: Path, own: Import, figures: dict[str, Any]) -> dict[str, Any]:
     contract = own.draft.contract
     held_out = f"after the first {TRAIN_SHARE:.0%} of the time" if own.time else "by hash of the subject alone: the table has no time column, and verdicts say so"
-    return {"workbench": str(root), "table": own.path.name, "rows": len(own.table), "positive": f"{contract.target} = {contract.positive}",
-            "positive_share": round(float(own.yes.mean()), 4), "features": len(contract.columns), "left_out": own.draft.left_out, "held_out": held_out} | figures
+    share = {"positive_share": round(float((own.labels == contract.positive).mean()), 4)} if contract.task == "binary" else {}
+    return {"workbench": str(root), "table": own.path.name, "rows": len(own.table), "target": contract.target, "task": contract.task, "asks": asks_words(contract), **share, "features": len(contract.columns), "left_out": own.draft.left_out, "held_out": held_out} | figures
 
 
 def _write_scaffold(root: Path, own: Import) -> None:
@@ -337,13 +371,12 @@ def all_or_nothing(root: Path) -> Iterator[None]:
         raise
 
 
-def init(folder: Path | str, table: Path | str, label: str, positive: str | None = None, subject: str | None = None, time: str | None = None, train: bool = True,
-         name: str | None = None, owner: str | None = None, today: dt.date | None = None, say: Callable[[str], None] = lambda text: None) -> dict[str, Any]:
-    "Scaffold a workbench in `folder` for a table of rows with a binary `label`; return what was done, for a person to read."
+def init(folder: Path | str, table: Path | str, label: str, *, train: bool = True, say: Callable[[str], None] = lambda text: None, **about: Any) -> dict[str, Any]:
+    "Scaffold a workbench in `folder` for a table of rows with a `label`; `about` it: what `examine` takes. Return what was done, for a person to read."
     root, path = Path(folder), Path(table)
     _check_folder(root, path)
     say(f"reading {path.name}")
-    own = examine(path, label, positive, subject, time, name, owner, today)
+    own = examine(path, label, **about)
     with all_or_nothing(root):
         rows = _traffic_of(root, own) if train else {}
         say("writing contract, parameters, pipeline and ledger")
@@ -360,8 +393,8 @@ def init(folder: Path | str, table: Path | str, label: str, positive: str | None
 def next_steps(report: dict[str, Any]) -> str:
     "Return what `init` did and what to do next, as text for the terminal."
     left_out = "".join(f"\n  - {column}: {why}" for column, why in report["left_out"].items())
-    lines = [f"A workbench for {report['rows']:,} rows of {report['table']} in {report['workbench']}: {report['features']} features, positive is {report['positive']} "
-             f"({report['positive_share']:.1%}).", f"Left out:{left_out}" if left_out else "No column was left out."]
+    lines = [f"A workbench for {report['rows']:,} rows of {report['table']} in {report['workbench']}: {report['features']} features. {report['target']} is predicted ({report['task']}): "
+             f"{report['asks']}.", f"Left out:{left_out}" if left_out else "No column was left out."]
     if "train_rows" in report:
         lines += [f"A model was trained on {report['train_rows']:,} rows and answered {report['traffic_rows']:,} others, {report['error_rate']:.1%} of them wrongly.",
                   f"Rows are held out {report['held_out']}."]

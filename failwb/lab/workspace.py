@@ -22,6 +22,7 @@ from .show import Picture, Shown, badge, banded, bars_html, figure, map_picture,
 from .trace import names as ids_of
 from .trace import resolve, trace
 from ..publish.markup import between, count, day, p_value, percent, phrase, points, short
+from ..publish.reference import predicted
 from ..record.errors import UnknownName, WorkbenchError
 from ..record.plugins import known
 from ..record.predicate import words
@@ -155,7 +156,7 @@ class FailureView:
     data: dict[str, Any]  # its row in the catalog, without the subject
     event: dict[str, Any]  # time, endpoint, prediction, score, ... of the prediction
     request: dict[str, str]  # feature -> value as it may be shown
-    pushes: dict[str, float]  # feature -> SHAP value, log-odds of the positive class; empty where it was not explained
+    pushes: dict[str, float]  # feature -> SHAP value, log-odds of the explained class or the target's unit; empty where it was not explained
     pattern: str | None  # name of its pattern
 
     def _repr_html_(self) -> str:
@@ -203,7 +204,7 @@ def events_of(results: Results) -> pd.DataFrame:
 
 
 def pushes_of(results: Results, event_id: str) -> dict[str, float]:
-    "Return what each feature pushed the answer by, log-odds; empty where the event was not explained."
+    "Return what each feature pushed the answer by; empty where the event was not explained."
     pushes = results._read("out/enrich/attributions.parquet").set_index("event_id")
     return {c.removeprefix("x."): float(v) for c, v in pushes.loc[event_id].items()} if event_id in pushes.index else {}
 
@@ -279,7 +280,7 @@ def show_remedies(ws: Results, pattern: str | None = None) -> Shown:
     return Shown(found, panel("Remedies considered", "gain and power are simulated on select rows; the trial is held on others", *parts) if parts else text, text)
 
 # %% ../../nbs/lab/00_workspace.ipynb #6382329c
-SCOPES = {"global": "everywhere", "rest": "outside the pattern", "calibration": "everywhere", "pattern": "in the pattern"}
+SCOPES = {"global": "everywhere", "rest": "outside the pattern", "calibration": "everywhere", "distance": "everywhere", "pattern": "in the pattern"}
 
 
 def rail_words(rail: dict[str, Any]) -> str:
@@ -287,7 +288,7 @@ def rail_words(rail: dict[str, Any]) -> str:
     if rail["metric"] == "latency":
         return f"work per prediction grows by at most {percent(rail['margin'], 0)}"
     share = rail["metric"] == "error"
-    name = {"error": "error rate", "brier": "Brier score"}.get(rail["metric"], phrase(rail["metric"]).lower())
+    name = {"error": "error rate", "brier": "Brier score", "absolute_error": "mean absolute error"}.get(rail["metric"], phrase(rail["metric"]).lower())
     margin = points(rail["margin"]).lstrip("+") if share else figure(rail["margin"])
     return f"{name} {SCOPES.get(rail['scope'], rail['scope'])} rises by at most {margin}"
 
@@ -368,7 +369,7 @@ def tag(ws: Results, id: str, says: str, author: str | None = None, status: str 
 def workspace_html(ws: Results) -> str:
     "Write what the workbench is about, and its funnel."
     contract = ws.wb.contract
-    note = f"predicts {html.escape(contract.target)}, positive is {html.escape(contract.positive)}; owner: {html.escape(contract.owner)}"
+    note = f"predicts {html.escape(predicted(contract))}; owner: {html.escape(contract.owner)}"
     counted = ws.wb.path("out/catalog/funnel.json").is_file()
     return panel(f"Workbench <i>{html.escape(contract.name)}</i>", note, ws.funnel.html if counted else "<p>Nothing was computed yet: <code>failwb run</code>.</p>")
 

@@ -11,6 +11,7 @@ import io
 import json
 import re
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version as package_version
 from pathlib import Path
@@ -60,10 +61,13 @@ TRUSTED = frozenset("""
 builtins.bool builtins.dict builtins.float builtins.int builtins.list builtins.slice builtins.str builtins.tuple functools.partial
 numpy.bool numpy.float32 numpy.float64 numpy.int32 numpy.int64 numpy.ndarray numpy.random._generator.Generator numpy.uint8 numpy.uint32
 numpy.uint64
-sklearn._loss._loss.CyHalfBinomialLoss sklearn._loss.link.Interval sklearn._loss.link.LogitLink sklearn._loss.loss.HalfBinomialLoss
+sklearn._loss._loss.CyHalfBinomialLoss sklearn._loss._loss.CyHalfMultinomialLoss sklearn._loss._loss.CyHalfSquaredError
+sklearn._loss.link.IdentityLink sklearn._loss.link.Interval sklearn._loss.link.LogitLink sklearn._loss.link.MultinomialLogit
+sklearn._loss.loss.HalfBinomialLoss sklearn._loss.loss.HalfMultinomialLoss sklearn._loss.loss.HalfSquaredError
 sklearn.compose._column_transformer.ColumnTransformer
 sklearn.ensemble._hist_gradient_boosting.binning._BinMapper
 sklearn.ensemble._hist_gradient_boosting.gradient_boosting.HistGradientBoostingClassifier
+sklearn.ensemble._hist_gradient_boosting.gradient_boosting.HistGradientBoostingRegressor
 sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor
 sklearn.pipeline.Pipeline sklearn.preprocessing._encoders.OrdinalEncoder
 sklearn.preprocessing._function_transformer.FunctionTransformer sklearn.preprocessing._label.LabelEncoder
@@ -114,10 +118,12 @@ class Checkpoint:
     "A loaded checkpoint: the model and what is known about it."
     version: str  # folder name, e.g. "v2"
     sha256: str  # of model.skops; the checkpoint's identity in events
-    model: object  # fitted pipeline; predict_proba(DataFrame of `features`) gives (n, 2), classes 0 and 1
+    model: object  # like a fitted scikit-learn pipeline: predict_proba(DataFrame of `features`) gives (n, K), or predict (n,) for a number
     features: tuple[str, ...]  # names of the model's inputs, in the order of training
-    positive: str  # label that class 1 stands for
-    negative: str  # label that class 0 stands for
+    positive: str | None = None  # binary: label that class 1 stands for
+    negative: str | None = None  # binary: label that class 0 stands for
+    task: str = "binary"  # or multiclass, or regression
+    classes: tuple[str, ...] = ()  # multiclass: labels, in the order of the contract
     threshold: float = 0.5  # score from which the prediction is `positive`
     reference: str | None = None  # file of its training table in data/reference/
     parent: str | None = None  # version that it was made from
@@ -131,14 +137,15 @@ def environment() -> dict[str, str]:
     return {name: package_version(name) for name in ("numpy", "pandas", "scikit-learn", "skops")}
 
 # %% ../../nbs/models/00_checkpoint.ipynb #521b2922
-def save_checkpoint(folder: Path, model, *, features: list[str], positive: str, negative: str, threshold: float = 0.5,
-                    reference: str | None = None, parent: str | None = None, origin: str = "trained",
-                    notes: dict | None = None) -> Checkpoint:
+def save_checkpoint(folder: Path, model, *, features: list[str], positive: str | None = None, negative: str | None = None, task: str = "binary",
+                    classes: Sequence[str] = (), threshold: float = 0.5, reference: str | None = None, parent: str | None = None,
+                    origin: str = "trained", notes: dict | None = None) -> Checkpoint:
     "Write `model` and its description to `folder`, whose name is the version; refuses to change an existing checkpoint."
     folder, data = Path(folder), dumps_stable(model)
     body = {"schema": 1, "version": folder.name, "sha256": sha(data), "parent": parent, "features": list(features),
             "positive": positive, "negative": negative, "threshold": threshold, "reference": reference,
             "environment": environment(), "notes": notes or {}, "origin": origin}
+    body |= {"task": task, "classes": list(classes)} if task != "binary" else {}
     if (folder / "checkpoint.json").exists() and read_json(folder / "checkpoint.json") != body:
         raise ModelError(f"Checkpoint {folder.name!r} exists with other content, and checkpoints are immutable. Hint: choose a new version.")
     folder.mkdir(parents=True, exist_ok=True)
@@ -155,7 +162,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     body = read_json(folder / "checkpoint.json")
     model = loads_trusted((folder / "model.skops").read_bytes(), body["sha256"])
     known = {name: body[name] for name in Checkpoint.__slots__ if name in body}
-    return Checkpoint(**known | {"features": tuple(body["features"]), "model": model})
+    return Checkpoint(**known | {"features": tuple(body["features"]), "classes": tuple(body.get("classes", ())), "model": model})
 
 # %% ../../nbs/models/00_checkpoint.ipynb #72a758c3
 def checkpoint_by_sha(checkpoints_folder: Path, sha256: str) -> Checkpoint:

@@ -6,32 +6,51 @@
 __all__ = ['make_pipeline', 'fit']
 
 # %% ../../nbs/models/01_train.ipynb #20f9f0c1
+from typing import Any
+
 import numpy as np
 import pandas as pd
-from sklearn.base import clone
+from sklearn.base import clone, is_regressor
 from sklearn.compose import ColumnTransformer
-from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OrdinalEncoder
+from sklearn.utils.validation import has_fit_parameter
 
-from ..record.errors import TooLittleData
+from ..record.errors import ModelError, TooLittleData
 
 # %% ../../nbs/models/01_train.ipynb #62859c9b
-def make_pipeline(numeric: list[str], categorical: list[str], seed: int, max_iter: int = 100, max_leaf_nodes: int = 15) -> Pipeline:
-    "Make an unfitted pipeline for the columns `numeric` and `categorical`; `seed` fixes all its randomness."
+def make_pipeline(numeric: list[str], categorical: list[str], seed: int, max_iter: int = 100, max_leaf_nodes: int = 15, task: str = "binary") -> Pipeline:
+    "Make an unfitted pipeline for the columns `numeric` and `categorical` and the kind of `task`; `seed` fixes all its randomness."
     codes = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=np.nan, encoded_missing_value=np.nan, max_categories=200)
     columns = ColumnTransformer([("number", "passthrough", list(numeric)), ("category", codes, list(categorical))])
-    trees = HistGradientBoostingClassifier(
+    recipe = HistGradientBoostingRegressor if task == "regression" else HistGradientBoostingClassifier
+    trees = recipe(
         max_iter=max_iter, max_leaf_nodes=max_leaf_nodes, learning_rate=0.1, early_stopping=False, random_state=seed,
         categorical_features=list(range(len(numeric), len(numeric) + len(categorical))))
     return Pipeline([("columns", columns), ("trees", trees)])
 
 # %% ../../nbs/models/01_train.ipynb #a0c37615
-def fit(model: Pipeline, X: pd.DataFrame, y: np.ndarray, weight: np.ndarray | None = None) -> Pipeline:
-    "Fit a clone of `model` on `X`, `y` (1 = positive) and row weights. Raises `TooLittleData` where `y` has one class."
-    y = np.asarray(y).astype("int64")
-    if len(np.unique(y)) < 2:
-        raise TooLittleData(f"Cannot train on {len(y)} rows with labels {sorted(set(y.tolist()))}: both 0 and 1 must occur. "
-                            "Hint: check `positive` in contract.yaml, or collect more labels.")
-    routed = {} if weight is None else {f"{model.steps[-1][0]}__sample_weight": np.asarray(weight, dtype="float64")}
-    return clone(model).fit(X, y, **routed)
+def _check_targets(y: np.ndarray, numbers: bool) -> None:
+    "Raise `TooLittleData` where `y` (n,) has nothing to tell apart."
+    seen = sorted(set(y[np.isfinite(y)].tolist()))
+    if len(seen) < 2 or not np.isfinite(y).all():
+        wanted = "numbers that differ, and none missing" if numbers else "both 0 and 1 must occur" if seen in ([], [0], [1]) else "two classes or more"
+        raise TooLittleData(f"Cannot train on {len(y)} rows with labels {seen[:5]}: {wanted}. Hint: check the target in contract.yaml, or collect more labels.")
+
+
+def _routed(model: Any, weight: np.ndarray | None) -> dict[str, np.ndarray]:
+    "Return the weights under the name that `model` takes them by. Raises `ModelError` where it takes none and they differ."
+    last = model.steps[-1] if isinstance(model, Pipeline) else ("", model)
+    if weight is None or not has_fit_parameter(last[1], "sample_weight"):
+        if weight is not None and len(np.unique(weight)) > 1:
+            raise ModelError(f"{type(last[1]).__name__} takes no weights, so its rows cannot be weighted. Hint: another remedy, or another kind of model.")
+        return {}
+    return {f"{last[0]}__sample_weight" if last[0] else "sample_weight": np.asarray(weight, dtype="float64")}
+
+
+def fit(model: Any, X: pd.DataFrame, y: np.ndarray, weight: np.ndarray | None = None) -> Any:
+    "Fit a clone of `model` on `X`, `y` (positions of classes, 1 = positive, or numbers) and row weights. Raises `TooLittleData` where `y` has one class."
+    y = np.asarray(y, dtype="float64")
+    _check_targets(y, is_regressor(model))
+    return clone(model).fit(X, y if is_regressor(model) else y.astype("int64"), **_routed(model, weight))

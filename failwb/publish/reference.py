@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['FAMILIES', 'ROLES', 'NOUNS', 'TOLD', 'WAY', 'HONESTY', 'REFERENCES', 'remedy_names', 'remedy_record', 'one_remedy',
-           'remedies_index', 'allowed', 'contract_page', 'defined', 'definitions', 'glossary', 'told', 'history',
-           'one_review', 'reviews', 'reviews_index', 'reading', 'guides_index', 'reference_index']
+           'remedies_index', 'allowed', 'predicted', 'contract_page', 'defined', 'definitions', 'glossary', 'told',
+           'history', 'one_review', 'reviews', 'reviews_index', 'reading', 'guides_index', 'reference_index']
 
 # %% ../../nbs/publish/10_reference.ipynb #115c40ea
 import html
@@ -19,6 +19,7 @@ from failwb.publish.markup import (
 from .pages import lead, page, pattern_page, plan_page, section
 from .story import Story, by_id, term, title, verdict_of
 from ..record import records
+from ..record.contract import Contract
 from ..record.taxonomy import CATEGORIES, SCALES
 
 # %% ../../nbs/publish/10_reference.ipynb #9422e320
@@ -100,6 +101,12 @@ def allowed(column: object) -> str:
     return f"{span}{' ' + column.unit if column.unit else ''}{', may be empty' if column.nullable else ''}"
 
 # %% ../../nbs/publish/10_reference.ipynb #0d0b7673
+def predicted(c: Contract) -> str:
+    "Say what is predicted, and when a prediction is wrong."
+    return {"binary": f"{c.target}; positive is {c.positive!r}, negative {c.negative!r}", "multiclass": f"{c.target}; one of {', '.join(c.classes or ())}",
+            "regression": f"{c.target}; off by more than {c.tolerance or 0:g}{' ' + c.target_unit if c.target_unit else ''} is wrong"}[c.task]
+
+
 def contract_page(story: Story) -> str:
     "Write the page of the data contract: who answers for the data, and what each field may hold."
     c = story.contract
@@ -109,9 +116,8 @@ def contract_page(story: Story) -> str:
                                 "breaks the contract is quarantined with a reason."),
         facts({"Name": html.escape(f"{c.name} {c.version}"), "Owner": html.escape(c.owner),
                "To be reviewed by": html.escape(c.review_by),
-               "Predicts": html.escape(f"{c.target}; positive is {c.positive!r}, negative {c.negative!r}"),
-               "A false positive costs": f"{c.costs['false_positive']:g} {html.escape(c.currency)}",
-               "A false negative costs": f"{c.costs['false_negative']:g} {html.escape(c.currency)}",
+               "Predicts": html.escape(predicted(c)),
+               **{f"A {kind.replace('_', ' ')} {'answer ' if kind == 'wrong' else ''}costs": f"{cost:g} {html.escape(c.currency)}" for kind, cost in c.costs.items()},
                "Smallest published group": f"{c.k_anonymity} subjects"}),
         section("Fields", table(["Field", "Type", "Role", "Allowed", "Meaning"], rows)),
         section("Roles", table(["Role", "What it means here"], [[k, v] for k, v in ROLES.items()])),

@@ -46,7 +46,7 @@ CATEGORIES: dict[str, dict[str, str]] = {
 }
 
 SYMPTOMS = {
-    "misprediction": "The prediction differs from the label that arrived later.",
+    "misprediction": "The prediction differs from the label that arrived later; a number, by more than the tolerance.",
     "low_confidence": "The model was close to undecided.",
     "latency": "The answer took longer than the service may take.",
     "error_response": "The service answered with an error.",

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Case', 'cutoff_time', 'window', 'in_window', 'models_of', 'evidence_digest', 'labelled', 'load_case', 'case_of',
-           'inside', 'costs', 'predict_loss', 'candidate']
+           'inside', 'predict_loss', 'candidate']
 
 # %% ../../nbs/remedy/01_cases.ipynb #c401c3a9
 from collections.abc import Sequence
@@ -15,11 +15,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..models.checkpoint import Checkpoint, checkpoint_by_sha, load_checkpoint, score
+from ..models.answer import answer
+from ..models.checkpoint import Checkpoint, checkpoint_by_sha, load_checkpoint
 from ..record.contract import Contract
 from ..record.plugins import load
 from ..record.predicate import match, outside
-from ..record.tables import canonical, features, file_sha, read_table, settle, sha
+from ..record.tables import canonical, features, file_sha, read_table, sha
+from ..record.task import Task, losses, task_of
 
 # %% ../../nbs/remedy/01_cases.ipynb #c9c67518
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,11 @@ class Case:
     reference: pd.DataFrame  # training table of `base`: row, x.*, label, weight
     develop: pd.DataFrame  # labelled develop rows: event_id, subject, time, label, label_time, x.*
     contract: Contract
+
+    @property
+    def task(self) -> Task:
+        "What the served model predicts."
+        return task_of(self.contract, self.base.threshold)
 
 # %% ../../nbs/remedy/01_cases.ipynb #dca25793
 def cutoff_time(events: pd.DataFrame, cutoff: float) -> pd.Timestamp:
@@ -62,10 +69,11 @@ def in_window(rows: pd.DataFrame, window: dict[str, Any]) -> np.ndarray:
 
 # %% ../../nbs/remedy/01_cases.ipynb #4fce50df
 def models_of(checkpoints: Path, references: Path, sha256: str) -> tuple[Checkpoint, Checkpoint | None, pd.DataFrame]:
-    "Load the checkpoint with hash `sha256`, its parent (None where it has none) and its training table."
+    "Load the checkpoint with hash `sha256`, its parent (None where it has none) and its training table (no rows where nobody has it)."
     base = checkpoint_by_sha(checkpoints, sha256)
     previous = load_checkpoint(Path(checkpoints) / base.parent) if base.parent else None
-    return base, previous, read_table(Path(references) / base.reference)
+    nothing = pd.DataFrame(columns=["row", *("x." + name for name in base.features), "label", "weight"])
+    return base, previous, read_table(Path(references) / base.reference) if base.reference else nothing
 
 # %% ../../nbs/remedy/01_cases.ipynb #7f5c75e8
 def evidence_digest(manifest: dict, base: Checkpoint, previous: Checkpoint | None, references: Path) -> str:
@@ -74,7 +82,7 @@ def evidence_digest(manifest: dict, base: Checkpoint, previous: Checkpoint | Non
         "segments": sorted(segment["sha256"] for segment in manifest["segments"]),
         "checkpoint": base.sha256,
         "previous": previous.sha256 if previous else None,
-        "reference": file_sha(Path(references) / base.reference),
+        "reference": file_sha(Path(references) / base.reference) if base.reference else None,
     }))
 
 # %% ../../nbs/remedy/01_cases.ipynb #18df3d71
@@ -104,20 +112,10 @@ def inside(case: Case, rows: pd.DataFrame) -> np.ndarray:
     return match(case.predicate, X) & outside(case.excludes, X)
 
 # %% ../../nbs/remedy/01_cases.ipynb #2aa333ad
-def costs(y: np.ndarray, yes: np.ndarray, contract: Contract) -> np.ndarray:
-    "Return the contract's unit cost of each answer: `yes` is what was answered, `y` what is true, both (n,) bool."
-    false_alarm = np.where(yes & ~y, contract.costs["false_positive"], 0.0)
-    return false_alarm + np.where(~yes & y, contract.costs["false_negative"], 0.0)
-
-
-def predict_loss(model, rows: pd.DataFrame, case: Case) -> pd.DataFrame:
-    "Score labelled `rows` by `model`: score, error (0/1), log_loss (nats), brier, cost; the index is that of `rows`."
-    y = (rows["label"] == case.base.positive).to_numpy(dtype=bool)
-    p = score(model, features(rows)[list(case.base.features)])
-    yes, clipped = p >= case.base.threshold, np.clip(p, 1e-9, 1 - 1e-9)
-    log_loss = settle(-np.log(np.where(y, clipped, 1 - clipped)))
-    loss = {"score": p, "error": (yes != y).astype(float), "log_loss": log_loss, "brier": settle((p - y) ** 2)}
-    return pd.DataFrame(loss | {"cost": costs(y, yes, case.contract)}, index=rows.index)
+def predict_loss(model: Any, rows: pd.DataFrame, case: Case) -> pd.DataFrame:
+    "Return the score of labelled `rows` by `model`, and every loss of the task; the index is that of `rows`."
+    answers = answer(model, case.task, features(rows)[list(case.base.features)])
+    return answers[["score"]].join(losses(case.task, answers, rows["label"]))
 
 # %% ../../nbs/remedy/01_cases.ipynb #9ca6e3ad
 def candidate(plan: dict, case: Case, seed: int) -> Any:

@@ -75,6 +75,12 @@ def _guarded(name: str, scopes: Sequence[str], impact: str, trial: Mapping[str, 
     return {"risk": name, "likelihood": likelihood(free), "impact": impact, "why": why, "mitigation": mitigation}
 
 
+def _meaning(trial: Mapping[str, Any]) -> dict[str, str]:
+    if any(rail["scope"] == "distance" for rail in trial["guardrails"]):
+        return _guarded("Numbers lie further off on average.", ["distance"], "medium", trial, "The mean absolute error is watched at every rung.")
+    return _guarded("Probabilities mean less than before.", ["calibration"], "medium", trial, "The Brier score is watched at every rung.")
+
+
 def _lasting(plan: Mapping[str, Any]) -> dict[str, str]:
     timed = plan["family"] == "wrap" or plan["window"].get("after") is not None
     likely = {"wrap": "low"}.get(plan["family"], "medium") if timed else "high"
@@ -88,7 +94,7 @@ def risks(plan: Mapping[str, Any], trial: Mapping[str, Any], about: Mapping[str,
     wide = "high" if changed > 0.05 else "medium" if changed > 0.01 else "low"
     found = [
         _guarded("More errors outside the pattern.", ["rest", "global"], wide, trial, "Shadow first; the global error is watched at every rung."),
-        _guarded("Probabilities mean less than before.", ["calibration"], "medium", trial, "The Brier score is watched at every rung."),
+        _meaning(trial),
         _guarded("Answers come later.", ["latency"], "low", trial, "Latency is measured in shadow, before any answer depends on it."),
         {"risk": about["trade_off"], "likelihood": about["risk"], "impact": "medium", "why": "The usual trade-off of this remedy.",
          "mitigation": about["rollback"]},

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['GAP', 'Judge', 'JUDGES', 'stage', 'Limits', 'Scene', 'at_least', 'at_most', 'ratio', 'conclude', 'relieved',
            'learnable', 'most_outside', 'label_gap', 'sound_labels', 'enough_taught', 'answered', 'dividing_line',
-           'date_words', 'unit_cause', 'unit_words', 'missing_cause', 'onset', 'label_cause', 'representation_cause',
-           'slice_cause', 'concept_cause', 'shift_cause', 'better_line', 'line_cause', 'is_listed', 'judge_all',
-           'labelled_traffic', 'scenes', 'summarise', 'diagnose']
+           'date_words', 'unit_cause', 'unit_words', 'missing_cause', 'onset', 'label_cause', 'flips',
+           'representation_cause', 'slice_cause', 'concept_cause', 'shift_cause', 'beyond', 'better_line', 'line_cause',
+           'is_listed', 'judge_all', 'labelled_traffic', 'taught_rows', 'scenes', 'summarise', 'diagnose']
 
 # %% ../../nbs/remedy/00_diagnose.ipynb #eeeb732d
 from collections.abc import Callable, Sequence
@@ -19,11 +19,13 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import roc_auc_score
 
-from ..models.checkpoint import Checkpoint, current_checkpoint, score
+from ..models.answer import answer
+from ..models.checkpoint import Checkpoint, current_checkpoint
 from ..record.contract import Contract
 from ..record.predicate import pattern_rows
 from ..record.records import Cause
 from ..record.tables import features, read_table, settle
+from ..record.task import Task, errors, task_of
 from ..signals.drift import outside, scale_factor
 from ..signals.intervals import unit_mean
 from ..workbench import Stage
@@ -54,12 +56,13 @@ class Scene:
     "One pattern, and all that its causes are judged by."
 
     pattern: dict            # the pattern's record
-    inside: pd.DataFrame     # its labelled traffic: x.*, label, loss, score, time, week, split, fresh_p
+    inside: pd.DataFrame     # its labelled traffic: x.*, label, loss, score, time, week, split, fresh_wrong
     others: pd.DataFrame     # labelled traffic in no pattern, same columns
-    taught: pd.DataFrame     # its rows of the training table: x.*, label, weight, issue, model_p, fresh_p
+    taught: pd.DataFrame     # its rows of the training table: x.*, label, weight, issue, given, fresh, model_wrong, fresh_wrong
     elsewhere: pd.DataFrame  # training rows in no pattern, same columns
     shares: tuple[float, float]  # its share of training rows, and of labelled traffic
     checkpoint: Checkpoint   # the served model
+    task: Task               # what it predicts
     limits: Limits
 
     @property
@@ -67,14 +70,10 @@ class Scene:
         "Return its rows that the search never saw."
         return self.inside[self.inside["split"] == "select"]
 
-    def misses(self, rows: pd.DataFrame, p: str, line: float | None = None) -> np.ndarray:
-        "Return 1 where the probabilities in column `p` give a wrong answer, else 0; `line` divides yes from no."
-        yes = rows[p].to_numpy(float) >= (self.checkpoint.threshold if line is None else line)
-        return (yes != (rows["label"] == self.checkpoint.positive).to_numpy(bool)).astype(float)
-
-    def wrong(self, rows: pd.DataFrame, p: str, line: float | None = None) -> float:
-        "Return the error rate of the answers that the probabilities in column `p` give."
-        return float(self.misses(rows, p, line).mean()) if len(rows) else float("nan")
+    def wrong(self, rows: pd.DataFrame, who: str) -> float:
+        "Return the error rate of `model` or `fresh`, the learner that traffic taught; NaN where it is not known."
+        known = rows[f"{who}_wrong"].dropna()
+        return float(known.mean()) if len(known) else float("nan")
 
 # %% ../../nbs/remedy/00_diagnose.ipynb #e203f4ae
 def at_least(what: str, value: float, threshold: float) -> dict[str, Any]:
@@ -113,12 +112,14 @@ def relieved(scene: Scene, what: str, rows: pd.DataFrame, wrong: np.ndarray) -> 
 
 def learnable(scene: Scene) -> dict[str, Any]:
     "Return the check that a learner taught by the traffic errs clearly less on rows that the search never saw."
-    return relieved(scene, "fresh learner's error on rows that the search never saw", scene.select, scene.misses(scene.select, "fresh_p"))
+    return relieved(scene, "fresh learner's error on rows that the search never saw", scene.select, scene.select["fresh_wrong"].to_numpy(float))
 
 
 def most_outside(scene: Scene, names: Sequence[str]) -> tuple[str, float]:
     "Return the feature of `names` with the most rows of the pattern outside its training range, and their share."
     all_taught = pd.concat([scene.taught, scene.elsewhere])
+    if not len(all_taught):
+        return names[0], float("nan")  # nobody knows what training looked like
     shares = {n: float(outside(scene.inside["x." + n], all_taught["x." + n]).mean()) for n in names}
     worst = max(shares, key=shares.get)
     return worst, shares[worst]
@@ -132,7 +133,7 @@ def label_gap(scene: Scene) -> float:
     _, strange = most_outside(scene, list(scene.checkpoint.features))
     if strange > scene.limits.share_outside:
         return float("nan")  # it never saw rows like those of the training table
-    return scene.wrong(scene.taught, "fresh_p") - scene.wrong(scene.inside, "fresh_p")
+    return scene.wrong(scene.taught, "fresh") - scene.wrong(scene.inside, "fresh")
 
 
 def sound_labels(scene: Scene) -> dict[str, Any]:
@@ -146,9 +147,11 @@ def enough_taught(scene: Scene) -> dict[str, Any]:
 
 # %% ../../nbs/remedy/00_diagnose.ipynb #dc011e86
 def answered(scene: Scene, rows: pd.DataFrame, **changed: np.ndarray) -> np.ndarray:
-    "Return where the served model is wrong (1) or right (0) on `rows` with some features changed."
+    "Return where the served model is wrong (1) or right (0) on `rows` with some features changed; NaN where the model is not at hand."
+    if scene.checkpoint.model is None:
+        return np.full(len(rows), np.nan)
     X = features(rows)[list(scene.checkpoint.features)].assign(**changed)
-    return scene.misses(rows.assign(again=score(scene.checkpoint.model, X)), "again")
+    return errors(scene.task, answer(scene.checkpoint.model, scene.task, X), rows["label"])
 
 
 def dividing_line(usual: np.ndarray, factor: float) -> float:
@@ -228,19 +231,27 @@ def onset(rows: pd.DataFrame, minimum_rows: int) -> dict[str, float]:
 def label_cause(scene: Scene, contract: Contract) -> Cause | None:
     "Judge *label-noise*."
     limits, taught = scene.limits, scene.taught
-    doubted = taught[taught["issue"]]
-    to_negative = float((doubted["label"] != contract.positive).mean()) if len(doubted) else np.nan
-    was, became = (contract.positive, contract.negative) if to_negative >= 0.5 else (contract.negative, contract.positive)
+    doubted = taught[taught["issue"].astype(bool)]
+    was, became, one_sided = flips(doubted)
     inside, elsewhere = (float(t["issue"].mean()) if len(t) else np.nan for t in (taught, scene.elsewhere))
     evidence = [
         at_least(GAP, label_gap(scene), limits.label_gap),
         at_least("training rows of the pattern", len(taught), limits.minimum_rows),
         at_least("share of doubtful training labels over that elsewhere", ratio(inside, elsewhere), limits.issue_ratio),
-        at_least("share of doubtful labels that go the same way", max(to_negative, 1 - to_negative), limits.one_sided),
+        at_least("share of doubtful labels that go the same way", one_sided, limits.one_sided),
         at_most("jump of the error rate in time, in standard errors", onset(scene.inside, limits.minimum_rows)["z"], limits.onset_z)]
-    words = (f"About {inside:.0%} of the training labels here are doubtful ({elsewhere:.0%} elsewhere), nearly all recorded as "
-             f"{became!r} where the traffic shows {was!r}; the model has learnt the mistake.")
+    way = f"are {became}" if scene.task.kind == "regression" else f"recorded as {became!r} where the traffic shows {was!r}"
+    words = f"About {inside:.0%} of the training labels here are doubtful ({elsewhere:.0%} elsewhere), nearly all {way}; the model has learnt the mistake."
     return conclude(scene, "label-noise", evidence, learnable(scene), words, {"flipped_from": was, "flipped_to": became})
+
+
+def flips(doubted: pd.DataFrame) -> tuple[str, str, float]:
+    "Return what most of the `doubted` training labels should be and what they are, and the share of them that are that."
+    if not len(doubted):
+        return "", "", float("nan")
+    counts = doubted["given"].value_counts().sort_index().sort_values(ascending=False, kind="stable")
+    mine = doubted.loc[(doubted["given"] == counts.index[0]) & (doubted["fresh"] != counts.index[0]), "fresh"]
+    return str(mine.mode().iloc[0]) if len(mine) else "", str(counts.index[0]), float(counts.iloc[0] / len(doubted))
 
 # %% ../../nbs/remedy/00_diagnose.ipynb #121fa953
 def representation_cause(scene: Scene, contract: Contract) -> Cause | None:
@@ -254,11 +265,11 @@ def representation_cause(scene: Scene, contract: Contract) -> Cause | None:
 # %% ../../nbs/remedy/00_diagnose.ipynb #7c8b8605
 def slice_cause(scene: Scene, contract: Contract) -> Cause | None:
     "Judge *systematic-slice-error*; its words say so where noise that nobody can predict is more likely."
-    lift = ratio(scene.wrong(scene.taught, "model_p"), scene.wrong(scene.elsewhere, "model_p"))
+    lift = ratio(scene.wrong(scene.taught, "model"), scene.wrong(scene.elsewhere, "model"))
     evidence = [sound_labels(scene), enough_taught(scene),
                 at_least("model's error on training rows of the pattern over that on others", lift, scene.limits.reference_lift)]
     weight = ratio(float(scene.taught["weight"].mean()), float(scene.elsewhere["weight"].mean()))
-    fresh, model, counter = scene.wrong(scene.select, "fresh_p"), float(scene.select["loss"].mean()), learnable(scene)
+    fresh, model, counter = scene.wrong(scene.select, "fresh"), float(scene.select["loss"].mean()), learnable(scene)
     errs = f"a fresh learner, taught by the traffic, errs on {fresh:.0%} here, the model on {model:.0%}"
     hopeless = bool(fresh > scene.limits.relief * model)
     if hopeless:
@@ -294,29 +305,37 @@ def shift_cause(scene: Scene, contract: Contract) -> Cause | None:
     evidence = [at_least("share of the newest third of the traffic over that of the oldest", ratio(new, old), limits.growth),
                 at_most("share of the training table over share of the traffic", ratio(*scene.shares), limits.representation),
                 at_least("training rows of the pattern", len(scene.taught), limits.minimum_rows)]
-    gap = abs(scene.wrong(scene.taught, "model_p") - float(scene.inside["loss"].mean()))
+    gap = abs(scene.wrong(scene.taught, "model") - float(scene.inside["loss"].mean()))
     counter = at_most("difference of the model's error between such training rows and such traffic", gap, limits.label_gap)
     words = f"Such requests grew from {old:.1%} to {new:.1%} of the traffic; the model always erred on them, but now they count."
     return conclude(scene, "covariate-shift", evidence, counter, words, {"share_before": old, "share_now": new})
 
 # %% ../../nbs/remedy/00_diagnose.ipynb #f6ff46e9
+def beyond(scene: Scene, rows: pd.DataFrame, line: float) -> np.ndarray:
+    "Return 1 where `rows` would be answered wrongly if `line` divided yes from no, else 0."
+    return ((rows["score"].to_numpy(float) >= line) != (rows["label"] == scene.task.labels[1]).to_numpy(bool)).astype(float)
+
+
 def better_line(scene: Scene) -> float:
     "Return the line that is best for the pattern's develop rows; of equal ones that nearest to the present one."
     develop, lines = scene.inside[scene.inside["split"] == "develop"], np.arange(1, 20) / 20
-    return float(min(lines, key=lambda line: (settle(scene.wrong(develop, "score", line)), abs(line - scene.checkpoint.threshold))))
+    return float(min(lines, key=lambda line: (settle(float(beyond(scene, develop, line).mean())), abs(line - scene.checkpoint.threshold))))
 
 
 def line_cause(scene: Scene, contract: Contract) -> Cause | None:
     "Judge *miscalibration* and *threshold-or-cost-mismatch*, which exclude each other."
+    if scene.task.kind != "binary":
+        return None  # many classes have no one line, and a number has none
     limits, y = scene.limits, scene.inside["label"] == contract.positive
     if scene.inside["score"].isna().any() or y.nunique() < 2 or len(scene.inside) < limits.minimum_rows:
         return None
     off, line = float(scene.inside["score"].mean() - y.mean()), better_line(scene)
-    left = scene.wrong(scene.select, "score", line)
+    wrong = beyond(scene, scene.select, line)
+    left = float(wrong.mean()) if len(wrong) else float("nan")
     calibrated = at_most("distance of mean score and share of positives", abs(off), limits.calibration_gap)
     evidence = [sound_labels(scene), at_least("area under the ROC curve", roc_auc_score(y, scene.inside["score"]), limits.ranking),
-                at_least("fresh learner's error over what another line leaves", ratio(scene.wrong(scene.select, "fresh_p"), left), limits.relief)]
-    counter = relieved(scene, f"error with the line at {line:.2f}, on rows that did not choose it", scene.select, scene.misses(scene.select, "score", line))
+                at_least("fresh learner's error over what another line leaves", ratio(scene.wrong(scene.select, "fresh"), left), limits.relief)]
+    counter = relieved(scene, f"error with the line at {line:.2f}, on rows that did not choose it", scene.select, wrong)
     if calibrated["holds"]:
         words = f"The model ranks these rows well, but the line at {scene.checkpoint.threshold:.2f} is wrong for them; at {line:.2f} it errs on {left:.0%}."
         return conclude(scene, "threshold-or-cost-mismatch", [*evidence, calibrated], counter, words, {"threshold": line})
@@ -351,13 +370,20 @@ def labelled_traffic(events: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
     return events[events["loss"].notna() & events["prediction"].notna()].merge(added, on="event_id", how="inner", validate="1:1")
 
 
-def scenes(patterns: Sequence[dict], traffic: pd.DataFrame, taught: pd.DataFrame, checkpoint: Checkpoint, limits: Limits) -> list[Scene]:
+def taught_rows(references: Path, checkpoint: Checkpoint, judged: pd.DataFrame, like: pd.DataFrame) -> pd.DataFrame:
+    "Return the training table with what `enrich` judged of its rows; none, with the features of `like`, where nobody has it."
+    if checkpoint.reference is None:
+        return like[[c for c in like if c.startswith("x.")] + ["label"]][:0].assign(weight=1.0, **{c: judged[c] for c in judged})
+    table = read_table(references / checkpoint.reference)
+    return table.merge(judged[["row", *(c for c in judged.columns if c not in table.columns)]], on="row", how="inner", validate="1:1")
+
+
+def scenes(patterns: Sequence[dict], traffic: pd.DataFrame, taught: pd.DataFrame, checkpoint: Checkpoint, task: Task, limits: Limits) -> list[Scene]:
     "Return a scene for each confirmed pattern, in order."
     served_rows, taught_rows = (pattern_rows(patterns, features(table)) for table in (traffic, taught))
-    others = ~np.any([*served_rows.values()], axis=0)
-    elsewhere = ~np.any([*taught_rows.values()], axis=0)
+    others, elsewhere = (~np.any([*rows.values()] or [np.zeros(n, bool)], axis=0) for rows, n in ((served_rows, len(traffic)), (taught_rows, len(taught))))
     return [Scene(p, traffic[served_rows[p["id"]]], traffic[others], taught[taught_rows[p["id"]]], taught[elsewhere],
-                  (float(taught_rows[p["id"]].mean()), float(served_rows[p["id"]].mean())), checkpoint, limits)
+                  (float(taught_rows[p["id"]].mean()) if len(taught) else np.nan, float(served_rows[p["id"]].mean())), checkpoint, task, limits)
             for p in patterns if p["confirmed"]]
 
 # %% ../../nbs/remedy/00_diagnose.ipynb #cde1a9b5
@@ -377,10 +403,9 @@ def diagnose(events: pd.DataFrame, rows: pd.DataFrame, reference: pd.DataFrame, 
     limits = Limits(minimum_rows, share_outside, maximum_gap, relief, issue_ratio, one_sided, label_gap, representation, reference_lift,
                     growth, onset_z, ranking, calibration_gap, minimum_support)
     checkpoint = current_checkpoint(checkpoints, events)
-    table = read_table(references / checkpoint.reference)
-    taught = table.merge(reference[["row", *(c for c in reference.columns if c not in table.columns)]], on="row", how="inner", validate="1:1")
     traffic = labelled_traffic(events, rows)
-    judged = [judge_all(s, contract) for s in scenes(patterns, traffic, taught, checkpoint, limits)]
+    taught = taught_rows(references, checkpoint, reference, traffic)
+    judged = [judge_all(s, contract) for s in scenes(patterns, traffic, taught, checkpoint, task_of(contract, checkpoint.threshold), limits)]
     return {"causes.json": [c.to_dict() for listed, _ in judged for c in listed],
             "considered.json": [c.to_dict() for _, dropped in judged for c in dropped], "summary.json": summarise(judged)}
 

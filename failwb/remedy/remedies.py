@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['ODD_ROWS', 'GAP', 'LEFT_OUT', 'ENOUGH', 'WEIGHTS', 'CORRECTIONS', 'refuted', 'cause_for', 'answered_cause',
-           'DoNothing', 'RollBack', 'usual_and_sent', 'dividing_line', 'UnitFixRemedy', 'lessons', 'retrain', 'halves',
-           'choose', 'SliceReweight', 'appraised', 'doubtful', 'corrected', 'doubtful_shares', 'PruneRelabel']
+           'DoNothing', 'RollBack', 'usual_and_sent', 'dividing_line', 'UnitFixRemedy', 'lessons', 'retrain',
+           'teachable', 'halves', 'choose', 'SliceReweight', 'appraised', 'doubtful', 'corrected', 'doubtful_shares',
+           'PruneRelabel']
 
 # %% ../../nbs/remedy/02_remedies.ipynb #cdcc35de
 from collections.abc import Sequence
@@ -16,14 +17,15 @@ import numpy as np
 import pandas as pd
 from sklearn.base import clone
 
-from ..models.checkpoint import score
+from ..models.answer import raw_output
 from ..models.train import fit, make_pipeline
 from ..models.wrappers import UnitFix, before
 from ..record.plugins import Reject, Remedy
 from ..record.tables import features, settle
+from ..record.task import Task, answers_of, encode
 from .cases import Case, inside, predict_loss
 from ..signals.drift import scale_factor
-from ..signals.noise import fold_of, label_quality
+from ..signals.noise import fold_of, plausibility
 
 # %% ../../nbs/remedy/02_remedies.ipynb #f11d61ea
 def refuted(cause: dict) -> bool:
@@ -150,8 +152,14 @@ def retrain(case: Case, table: pd.DataFrame, seed: int) -> Any:
     table = table[np.random.default_rng(seed).random(len(table)) >= LEFT_OUT]
     recipe = clone(case.base.model)
     recipe.set_params(**{name: seed for name in recipe.get_params() if name.endswith("random_state")})
-    y = (table["label"] == case.base.positive).to_numpy(dtype=bool)
-    return fit(recipe, features(table), y, table["weight"].to_numpy(float))
+    y = encode(case.task, table["label"])
+    known = teachable(case.task, y)
+    return fit(recipe, features(table)[known], y[known], table["weight"].to_numpy(float)[known])
+
+
+def teachable(task: Task, y: np.ndarray) -> np.ndarray:
+    "Return which encoded labels (n,) the task knows; an unseen class or a missing number teaches nothing."
+    return np.isfinite(y) if task.kind == "regression" else y >= 0
 
 # %% ../../nbs/remedy/02_remedies.ipynb #760e7ef2
 def halves(case: Case) -> tuple[Case, pd.DataFrame]:
@@ -165,13 +173,13 @@ ENOUGH = 30  # rows of the pattern below which nothing can be chosen
 
 
 def choose(remedy: Remedy, teacher: Case, judges: pd.DataFrame, grid: Sequence[dict]) -> dict:
-    "Return the parameters of `grid` with the least log-loss on the rows `judges`; of equal ones the first."
+    "Return the parameters of `grid` with the least loss (the task's sharpest) on the rows `judges`; of equal ones the first."
     rows = inside(teacher, judges)
     if rows.sum() < ENOUGH or (~rows).sum() < ENOUGH:
         raise Reject(f"Only {int(rows.sum())} labelled develop rows of the pattern could judge; it takes {ENOUGH}.")
     found = []
     for params in grid:
-        loss = predict_loss(remedy.build(teacher, params, 0), judges, teacher)["log_loss"].to_numpy()
+        loss = predict_loss(remedy.build(teacher, params, 0), judges, teacher)[teacher.task.sharpest].to_numpy()
         found.append(settle(float(loss[rows].mean() + loss[~rows].mean()) / 2))
     return dict(grid[int(np.argmin(found))])
 
@@ -202,14 +210,15 @@ class SliceReweight:
 
 # %% ../../nbs/remedy/02_remedies.ipynb #9c03157b
 def appraised(case: Case) -> Case:
-    "Return `case` with `quality` in its training table: the probability that a learner of develop rows gives to the label."
-    names = list(case.base.features)
+    "Return `case` with `quality` in its training table, how plausible a learner of develop rows finds the label, and `fresh`, what that learner answers."
+    names, task = list(case.base.features), replace(case.task, threshold=0.5)
     numeric = [name for name in names if name in case.contract.numeric]
-    fresh = make_pipeline(numeric, [name for name in names if name not in numeric], seed=0)
-    y = (case.develop["label"] == case.base.positive).to_numpy(dtype=bool)
-    p = score(fit(fresh, features(case.develop)[names], y), features(case.reference)[names])
-    given = (case.reference["label"] == case.base.positive).to_numpy().astype(int)
-    return replace(case, reference=case.reference.assign(quality=label_quality(given, p)["quality"].to_numpy(float)))
+    fresh = make_pipeline(numeric, [name for name in names if name not in numeric], seed=0, task=task.kind)
+    y = encode(task, case.develop["label"])
+    learner = fit(fresh, features(case.develop)[names][teachable(task, y)], y[teachable(task, y)])
+    answers = answers_of(task, raw_output(learner, task, features(case.reference)[names])).set_axis(case.reference.index)
+    quality = plausibility(task, answers, case.reference["label"])["quality"].to_numpy(float)
+    return replace(case, reference=case.reference.assign(quality=quality, fresh=answers["prediction"]))
 
 # %% ../../nbs/remedy/02_remedies.ipynb #3081f869
 def doubtful(case: Case, params: dict) -> np.ndarray:
@@ -223,8 +232,7 @@ def corrected(case: Case, params: dict) -> Case:
     mask = doubtful(case, params)
     if params["action"] == "prune":
         return replace(case, reference=case.reference[~mask].reset_index(drop=True))
-    other = np.where(case.reference["label"] == case.base.positive, case.base.negative, case.base.positive)
-    return replace(case, reference=case.reference.assign(label=np.where(mask, other, case.reference["label"])))
+    return replace(case, reference=case.reference.assign(label=case.reference["fresh"].where(mask, case.reference["label"])))
 
 # %% ../../nbs/remedy/02_remedies.ipynb #6f6d4ad0
 CORRECTIONS = tuple({"action": action, "scope": scope, "cut": cut} for action in ("prune", "relabel")

@@ -162,7 +162,8 @@ def operations(model: Any) -> int:
 # %% ../../nbs/remedy/05_trial.ipynb #5ed16fcc
 def scope_rows(setting: Setting, scope: str) -> np.ndarray:
     "Mark the rows that a guardrail's `scope` looks at."
-    scopes = {"global": np.ones(len(setting.rows), bool), "calibration": np.ones(len(setting.rows), bool), "rest": ~setting.hit, "pattern": setting.hit}
+    everywhere = np.ones(len(setting.rows), bool)
+    scopes = {"global": everywhere, "calibration": everywhere, "distance": everywhere, "rest": ~setting.hit, "pattern": setting.hit}
     if scope not in scopes:
         raise ValueError(f"No scope {scope!r} for a guardrail. Allowed: {', '.join(sorted([*scopes, 'latency']))}.")
     return scopes[scope]
@@ -195,7 +196,7 @@ def trade_offs(setting: Setting, comparison: Comparison) -> dict[str, Any]:
     gain = (comparison.baseline["error"] - comparison.candidate["error"]).to_numpy()
     both = {"baseline": comparison.baseline, "candidate": comparison.candidate}
     means = {f"{scope} {metric}": {name: frame.loc[scope_rows(setting, scope), metric].mean() for name, frame in both.items()}
-             for scope, metric in [("global", "error"), ("rest", "error"), ("global", "brier"), ("global", "log_loss"), ("pattern", "cost"), ("global", "cost")]}
+             for scope, metric in [("rest", "error"), ("pattern", "cost"), *(("global", m) for m in setting.case.task.metrics)]}
     return settle({
         "changed_share": np.abs(gain).mean(), "mended": gain.clip(min=0).sum(), "spoiled": -gain.clip(max=0).sum(), "rows": len(gain),
         "operations": {"baseline": operations(setting.case.base.model), "candidate": operations(comparison.model)},
@@ -254,7 +255,7 @@ def remedy_text(setting: Setting) -> str:
 def change_text(trial: dict[str, Any]) -> str:
     "Return how many answers change and what they cost, as Markdown."
     t, cost = trial["trade_offs"], trial["trade_offs"]["means"]["global cost"]
-    return (f"Of all {t['rows']:,} held-out answers {t['changed_share']:.1%} change: {t['mended']:,.0f} become right and {t['spoiled']:,.0f} become wrong. "
+    return (f"Of all {t['rows']:,} held-out answers {t['changed_share']:.1%} turn: {t['mended']:,.0f} become right and {t['spoiled']:,.0f} become wrong. "
             f"The mean cost of an answer goes from {cost['baseline']:.3g} to {cost['candidate']:.3g}; "
             f"one prediction takes {t['operations']['candidate']:,} operations instead of {t['operations']['baseline']:,}.")
 
@@ -274,7 +275,7 @@ def comparison_table(setting: Setting, comparison: Comparison) -> pd.DataFrame:
     "Return both models' losses in the pattern, in the rest and everywhere."
     scopes = {"in the pattern": setting.hit, "in the rest": ~setting.hit, "everywhere": np.ones(len(setting.rows), bool)}
     both = {"served": comparison.baseline, "candidate": comparison.candidate}
-    return pd.DataFrame([{"where": where, "model": name, "rows": int(rows.sum()), **frame.loc[rows, ["error", "brier", "log_loss", "cost"]].mean().round(4)}
+    return pd.DataFrame([{"where": where, "model": name, "rows": int(rows.sum()), **frame.loc[rows, list(setting.case.task.metrics)].mean().round(4)}
                          for where, rows in scopes.items() for name, frame in both.items()])
 
 
@@ -343,5 +344,5 @@ def keep_trial(setting: Setting, comparison: Comparison, trial: dict[str, Any], 
     "Write trial.json and the candidate's artifact to the folder `out`."
     base, out = setting.case.base, Path(out)
     save_checkpoint(out / "candidate", comparison.model, features=list(base.features), positive=base.positive, negative=base.negative,
-                    threshold=base.threshold, reference=base.reference, parent=base.version, origin="candidate", notes=base.notes)
+                    task=base.task, classes=base.classes, threshold=base.threshold, reference=base.reference, parent=base.version, origin="candidate", notes=base.notes)
     write_json(trial, out / "trial.json")
