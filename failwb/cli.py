@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['app', 'round_app', 'AsJson', 'InFolder', 'LIVE', 'PIPELINE', 'LOOK', 'STAGE_HELP', 'run', 'seal', 'close', 'collect',
-           'sample', 'init', 'dataset', 'lock', 'summary', 'trace', 'glossary', 'compare', 'main']
+           'sample', 'init', 'dataset', 'lock', 'summary', 'trace', 'glossary', 'check', 'compare', 'main']
 
 # %% ../nbs/02_cli.ipynb #7a42cfd3
 import os
@@ -267,6 +267,53 @@ def glossary(term: Annotated[str | None, typer.Argument(help="One term; all with
 
     known = {name: sentence for scale in SCALES.values() for name, sentence in scale.items()}
     _show({term: describe(term)} if term else known, as_json)
+
+# %% ../nbs/02_cli.ipynb #check
+def _checks(wb: Any) -> list:
+    "Judge the criteria of `wb` by the summaries that are there."
+    from failwb.publish.criteria import judge, read_criteria
+
+    paths = {verb: f"out/{verb}/summary.json" for verb in STAGE_HELP}
+    return judge(read_criteria(wb.params.get("criteria")), {verb: wb.read(path) for verb, path in paths.items() if wb.path(path).is_file()})
+
+
+def _check_table(checks: list) -> None:
+    "Print the criteria as a table, then what does not hold and what to do."
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    from failwb.publish.criteria import STATES, tally, to_mend, told
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name, justify in {"stage": "left", "criterion": "left", "figure": "right", "threshold": "left", "": "left"}.items():
+        table.add_column(name, justify=justify)
+    for check in checks:
+        table.add_row(check.stage, check.what, *told(check), STATES[check.state])
+    Console().print(table)
+    typer.echo("\n\n".join([tally(checks), *(line.replace("**", "") for line in to_mend(checks))]))
+
+
+@app.command(rich_help_panel=LOOK)
+def check(workbench: InFolder = Path("."), as_json: AsJson = False,
+          markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown for a pull request's page.")] = False) -> None:
+    """Hold the criteria of params.yaml against out/; exit 1 if one of level fail does not hold.
+
+    Example: `failwb check --markdown >> $GITHUB_STEP_SUMMARY`
+    """
+    from dataclasses import asdict
+
+    from failwb.publish.criteria import check_markdown, tally
+
+    checks = _checks(_workbench(workbench))
+    failed = [f"{c.stage}.{c.figure}" for c in checks if c.failed]
+    if as_json:
+        _show({"healthy": not failed, "says": tally(checks), "criteria": [asdict(c) for c in checks]}, True)
+    else:
+        typer.echo(check_markdown(checks)) if markdown else _check_table(checks)
+    if failed:
+        typer.echo(f"failwb: not healthy: {', '.join(failed)}", err=True)
+        raise typer.Exit(1)
 
 # %% ../nbs/02_cli.ipynb #3d9b400b
 def _files(folder: Path) -> dict[str, str]:

@@ -50,7 +50,7 @@ class Stage:
     verb: str
     run: Callable[..., dict[str, Any]]  # returns file name under out/<verb>/ -> table, JSON value, text or bytes
     desc: str  # one line; `dvc stage list` shows it
-    reads: dict[str, str]  # argument -> path under the workbench; "@track" and "@out" are given by the edge
+    reads: dict[str, str]  # argument -> path under the workbench; "@track", "@out", "@criteria" and "@summaries" are given by the edge
     code: tuple[str, ...] = ()  # files of the source tree, beside the import closure, that the result depends on
     plots: tuple[str, ...] = ()  # outputs for `dvc plots show`
 
@@ -66,7 +66,13 @@ class Stage:
     @property
     def deps(self) -> list[str]:
         "Paths whose change means that the stage must run again; caches and the edge's gifts are none."
-        return sorted({_dependency(p) for p in self.reads.values() if not p.startswith(("@", ".failwb"))})
+        return sorted({_dependency(p) for p in self.reads.values() if not p.startswith(("@", ".failwb"))} | set(self.summaries.values()))
+
+    @property
+    def summaries(self) -> dict[str, str]:
+        "Where the summaries of all earlier stages are, if the stage asks for them as `@summaries`: verb -> path."
+        earlier = list(STAGES)[:list(STAGES).index(self.verb)] if "@summaries" in self.reads.values() else []
+        return {verb: f"out/{verb}/summary.json" for verb in earlier}
 
 
 def _dependency(path: str) -> str:
@@ -173,7 +179,7 @@ class Workbench:
 
 # %% ../nbs/01_workbench.ipynb #3802184f
 def _arguments(wb: Workbench, stage: Stage, out: Path) -> dict[str, Any]:
-    given = {"@track": wb.progress, "@out": out}
+    given = {"@track": wb.progress, "@out": out, "@criteria": wb.params.get("criteria"), "@summaries": {v: wb.read(p) for v, p in stage.summaries.items()}}
     return {name: given[path] if path in given else wb.read(path) for name, path in stage.reads.items()}
 
 
@@ -217,7 +223,7 @@ def stage_entry(stage: Stage, installed: bool) -> dict[str, Any]:
     "Return the entry of `stage` in dvc.yaml."
     files = [] if installed else [m.replace(".", "/") + ".py" for m in import_closure(stage.module)] + list(stage.code)
     reads = [d for d in stage.deps if not (installed and d.startswith("nbs/"))]  # notebooks are failwb's own tree
-    params: list[Any] = [stage.verb] if stage.parameters else []
+    params: list[Any] = ([stage.verb] if stage.parameters else []) + (["criteria"] if "@criteria" in stage.reads.values() else [])
     entry: dict[str, Any] = {"desc": stage.desc, "cmd": f"failwb {stage.verb}", "deps": sorted({*reads, *files})}
     if params or installed:
         entry["params"] = params + ([{LOCK: [stage.verb]}] if installed else [])

@@ -14,7 +14,7 @@ from failwb.cli import app
 from failwb.workbench import STAGES
 
 LIVE = ["run", "seal", "round close", "collect", "sample", "init", "dataset", "lock"]
-LOOK = ["trace", "summary", "compare", "glossary"]
+LOOK = ["trace", "summary", "check", "compare", "glossary"]
 
 
 def test_the_commands_are_those_that_the_design_names():
@@ -105,7 +105,9 @@ def test_an_id_that_nothing_has_is_a_message(out):
 
 
 @pytest.mark.parametrize(
-    "typed", [["summary"], ["glossary"], ["glossary", "label-noise"], ["compare", "out/gate", "out/gate"]], ids=" ".join
+    "typed",
+    [["summary"], ["check"], ["glossary"], ["glossary", "label-noise"], ["compare", "out/gate", "out/gate"]],
+    ids=" ".join,
 )
 def test_json_is_for_programs(out, typed):
     result = failwb(*typed, "--json")

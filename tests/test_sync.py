@@ -118,7 +118,7 @@ def test_a_verb_has_one_name_in_six_places(verb, module):
 def test_params_hold_exactly_what_the_verbs_ask_for():
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     asked = {verb: sorted(load_stage(verb).parameters) for verb in STAGES}
-    given = {section: sorted(values or {}) for section, values in params.items()}
+    given = {section: sorted(values or {}) for section, values in params.items() if section != "criteria"}
     assert given == {verb: names for verb, names in asked.items() if names or verb in given}
 
 

@@ -109,15 +109,16 @@ def detect(events: pd.DataFrame, labels: pd.DataFrame, quarantine: pd.DataFrame,
     found = [*_detect_all(events, outcomes, thresholds), withdrawn_by_label(events, outcomes, labels, task, misprediction), breached(quarantine, breaches)]
     failures = stable_sort(pd.concat([f for f in found if len(f)] or found[:1], ignore_index=True), ["event_id", "symptom"], "failure_id")
     outcomes = _with_symptoms(outcomes, failures)
-    return {"outcomes.parquet": outcomes, "failures.parquet": failures, "summary.json": _summary(outcomes, failures, labels, task)}
+    return {"outcomes.parquet": outcomes, "failures.parquet": failures, "summary.json": _summary(outcomes, failures, labels, events["time"], task)}
 
 # %% ../../nbs/catalog/01_detect.ipynb #1e80ed72
-def _summary(outcomes: pd.DataFrame, failures: pd.DataFrame, labels: pd.DataFrame, task: Task) -> dict:
+def _summary(outcomes: pd.DataFrame, failures: pd.DataFrame, labels: pd.DataFrame, time: pd.Series, task: Task) -> dict:
+    delay = (outcomes["label_time"] - time.set_axis(outcomes.index)).dt.total_seconds().median() / 86400
     standing = failures[~failures["withdrawn"]]
     wrong = outcomes.loc[outcomes["loss"] == 1, "event_id"]
     counts = {s: int((standing["symptom"] == s).sum()) for s in [*DETECTORS, "contract_breach"]}
-    return {"labelled": int(outcomes["loss"].notna().sum()), "unlabelled": int(outcomes["loss"].isna().sum()), "error": float(outcomes["loss"].mean()),
-            task.sharpest: float(outcomes[task.sharpest].mean()), "failures": len(standing), "failed_events": int(standing["event_id"].nunique()),
+    return {"labelled": int(outcomes["loss"].notna().sum()), "unlabelled": int(outcomes["loss"].isna().sum()), "label_delay_days": float(delay),
+            "error": float(outcomes["loss"].mean()), task.sharpest: float(outcomes[task.sharpest].mean()), "failures": len(standing), "failed_events": int(standing["event_id"].nunique()),
             "withdrawn": int(failures["withdrawn"].sum()), "raised_later": int(labels.loc[labels["earlier"] != "", "event_id"].isin(wrong).sum()), **counts}
 
 # %% ../../nbs/catalog/01_detect.ipynb #66bf267f

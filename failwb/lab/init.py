@@ -218,6 +218,7 @@ jobs:
       - run: failwb summary >> "$GITHUB_STEP_SUMMARY"
       - uses: actions/upload-artifact@v4
         with: {name: site, path: out/document}
+      - run: failwb check --markdown >> "$GITHUB_STEP_SUMMARY"   # last, so that the site is there to look at
 """
 
 

@@ -14,6 +14,8 @@ import pandas as pd
 
 # %% ../../nbs/publish/01_document.ipynb #982c71ec
 from .charts import failure_map, thin
+from .criteria import judge, read_criteria
+from .health import health_page
 from .markup import phrase
 from .decisions import changes_index, experiments_index, one_change, one_experiment
 from .pages import catalog_index, change_page, home, one_pattern, pattern_page, patterns_index, plan_page
@@ -22,7 +24,7 @@ from failwb.publish.reference import (
     remedy_names, reviews,
     reviews_index,
 )
-from .site import build, page_of_notebook, refuse_pseudonyms
+from .site import build, dead_links, page_of_notebook, refuse_pseudonyms
 from .story import Story, numbers, tell
 from ..record.contract import Contract
 from ..record.plugins import known
@@ -70,6 +72,7 @@ def sources(story: Story, points: int, dpi: int) -> dict[str, str | bytes]:
                "catalog/index": catalog_index}
     pages = {f"{name}.md": write(story) for name, write in indices.items()}
     pages |= {f"{pattern_page(p['id'])}.md": one_pattern(story, p) for p in story.patterns}
+    pages["health.md"] = health_page(story.checks)
     pages |= {f"{change_page(id)}.md": one_change(story, id) for id in story.changes}
     return pages | experiment_pages(story) | reference_pages(story) | guide_pages(story) | pictures(story, points, dpi)
 
@@ -102,19 +105,20 @@ def guides_in(folder: Path) -> dict[str, str]:
 # %% ../../nbs/publish/01_document.ipynb #14d6eb89
 def summary(story: Story, out: Path) -> dict:
     "Count what was published."
-    files = [p for p in out.rglob("*") if p.is_file()]
+    files, dead = [p for p in out.rglob("*") if p.is_file()], dead_links(out)
     return {"pages": sum(p.suffix == ".html" for p in files),
             "megabytes": round(sum(p.stat().st_size for p in files) / 1e6, 1),
             "patterns": len(story.patterns), "withheld": len(story.withheld), "experiments": len(story.plans),
             "notebooks": len(story.notebooks),
-            "changes": len(story.changes), "guides": len(story.guides), "first_page": "index.html"}
+            "changes": len(story.changes), "guides": len(story.guides), "first_page": "index.html",
+            "broken_links": len(dead), "first_broken_link": (dead or [""])[0]}
 
 # %% ../../nbs/publish/01_document.ipynb #7ed58700
 def document(
     failures: pd.DataFrame, funnel: dict, patterns: list[dict], causes: list[dict], remedies: list[dict], plans: Path,
     experiment: Path,
     verdicts: list[dict], alternatives: list[dict], changes: Path, drift: pd.DataFrame, points: pd.DataFrame,
-    ledger: Path, contract: Contract, guides: Path, out: Path, track: Callable, *, map_points: int, map_dpi: int,
+    ledger: Path, contract: Contract, guides: Path, criteria: dict, summaries: dict, out: Path, track: Callable, *, map_points: int, map_dpi: int,
 ) -> dict[str, dict]:
     "Build the site in `out`, return its summary. Raises `SiteError` for a broken page, `PrivacyError` for a leak."
     trials, notebooks = trials_in(experiment)
@@ -124,7 +128,7 @@ def document(
         verdicts=verdicts, alternatives=alternatives, changes=texts(changes, ".md"), failures=failures, drift=drift,
         points=points,
         entries=decisions_in(ledger), notebooks=notebooks,
-        guides=guides_in(guides),
+        guides=guides_in(guides), checks=judge(read_criteria(criteria), summaries),
     )
     steps = (lambda: build(sources(story, map_points, map_dpi), out, phrase(contract.name)),
              lambda: refuse_pseudonyms(out, set(failures.get("subject", pd.Series(dtype=str)).dropna())))
@@ -143,6 +147,6 @@ stage = Stage(
         "verdicts": "out/gate/verdicts.json", "alternatives": "out/gate/alternatives.json",
         "changes": "out/gate/changes", "drift": "out/enrich/drift.parquet",
         "points": "out/discover/map.parquet",
-        "ledger": "ledger", "contract": "contract.yaml", "guides": "nbs/guides", "out": "@out", "track": "@track",
+        "ledger": "ledger", "contract": "contract.yaml", "guides": "nbs/guides", "criteria": "@criteria", "summaries": "@summaries", "out": "@out", "track": "@track",
     },
 )

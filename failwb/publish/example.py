@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['CONTRACT', 'RULES', 'PATTERNS', 'CAUSES', 'REMEDIES', 'PLANS', 'ADOPTED', 'SHORT', 'TRIALS', 'VERDICTS',
-           'ALTERNATIVES', 'FUNNEL', 'example_pattern', 'example_plan', 'example_failures', 'example_points', 'entry',
-           'example', 'nothing']
+           'ALTERNATIVES', 'FUNNEL', 'CRITERIA', 'SUMMARIES', 'example_pattern', 'example_plan', 'example_failures',
+           'example_points', 'entry', 'example', 'nothing']
 
 # %% ../../nbs/publish/07_example.ipynb #a16e6d33
 import pandas as pd
 
 # %% ../../nbs/publish/07_example.ipynb #b18bce14
+from .criteria import judge, read_criteria
 from ..record.contract import Contract, Field
 from ..record.predicate import predicate_id, words
 from ..record.records import Literal
@@ -174,6 +175,18 @@ def example_points() -> pd.DataFrame:
         "y": [centre[g][1] + 0.1 * s[1] for g, s in zip(groups, spread, strict=True)],
     })
 
+# %% ../../nbs/publish/07_example.ipynb #example-criteria
+CRITERIA = {
+    "validate": {"events": {"at_least": 1, "level": "fail"}, "quarantined_share": {"at_most": 0.01, "level": "fail"},
+                 "schema_changes": {"at_most": 0, "level": "warn"}},
+    "detect": {"labelled_share": {"at_least": 0.8, "level": "warn"}, "label_delay_days": {"at_most": 30, "level": "warn"}},
+    "review": {"overdue": {"at_most": 0, "level": "warn"}},
+}
+SUMMARIES = {
+    "validate": {"events": 40000, "passed": 39988, "quarantined": 12, "schema_changes": 2},
+    "detect": {"labelled": 39000, "unlabelled": 988, "label_delay_days": 7.25},
+}
+
 # %% ../../nbs/publish/07_example.ipynb #efe9c0c0
 def entry(kind: str, name: str, time: str, body: dict) -> dict:
     "Return a ledger entry."
@@ -194,6 +207,7 @@ def example() -> dict:
         changes={ADOPTED: "# Divide income by 1,000 in channel partner\n\nRisk: low."}, failures=example_failures(),
         drift=drift,
         points=example_points(), entries=ledger, notebooks={ADOPTED: notebook}, guides={},
+        checks=judge(read_criteria(CRITERIA), SUMMARIES),
     )
 
 # %% ../../nbs/publish/07_example.ipynb #f6b123c0

@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['DECIDED', 'SECTIONS', 'SPEAKS', 'ACTIONS', 'SCALE_OF', 'lead', 'page', 'section', 'pattern_page', 'plan_page',
            'change_page', 'map_picture', 'number_mark', 'map_section', 'decided_rows', 'decided', 'clean_bill', 'to_do',
-           'home', 'pattern_row', 'pattern_table', 'withheld_note', 'patterns_index', 'found_rows', 'trial_rows',
-           'error_chart', 'pattern_facts', 'cause_rows', 'number', 'cause_section', 'drift_chart', 'remedy_table',
-           'plan_list', 'alternative', 'one_pattern', 'standing', 'scale_table', 'cross_table', 'catalog_index']
+           'health_line', 'home', 'pattern_row', 'pattern_table', 'withheld_note', 'patterns_index', 'found_rows',
+           'trial_rows', 'error_chart', 'pattern_facts', 'cause_rows', 'number', 'cause_section', 'drift_chart',
+           'remedy_table', 'plan_list', 'alternative', 'one_pattern', 'standing', 'scale_table', 'cross_table',
+           'catalog_index']
 
 # %% ../../nbs/publish/09_pages.ipynb #18540b33
 import html
@@ -16,6 +17,7 @@ import pandas as pd
 
 # %% ../../nbs/publish/09_pages.ipynb #d6e8c605
 from .charts import columns, funnel, intervals
+from .criteria import tally
 from failwb.publish.markup import (
     absent, badge, between, card, cards, count, equals, facts, link, percent, phrase, plain, plural,
     points, raw, short, table, toctree,
@@ -129,6 +131,7 @@ SECTIONS = (
     ("Experiments", "Every plan, with its criteria and its executed notebook.", "experiments/index"),
     ("Change requests", "What to ship: risk, rollout, rollback, monitoring.", "changes/index"),
     ("Catalog", "All failures, by symptom, severity and reproducibility.", "catalog/index"),
+    ("Health", "What each stage has to satisfy, and whether it does.", "health"),
     ("Guides", "How to read this site, and how to go on from it.", "guides/index"),
     ("Reference", "Remedies, data contract, history, glossary.", "reference/index"),
 )
@@ -145,12 +148,18 @@ def to_do(story: Story, here: str) -> str:
     return text
 
 
+def health_line(story: Story, here: str) -> str:
+    "Say how many criteria hold, and where to read on."
+    judged = [c for c in story.checks if c.state != "not run"]
+    return f"{link('Health', 'health', here)}: {tally(judged)}" if judged else ""
+
+
 def home(story: Story) -> str:
     "Write the first page: how far we came, what was decided, what to do next."
     contract, here = story.contract, "index"
     return page(
         f"# {plain(phrase(contract.name))}: from failures to proven fixes", lead(headline(story.funnel)),
-        clean_bill(story),
+        health_line(story, here), clean_bill(story),
         raw(funnel(funnel_steps(story.funnel))),
         "*The length of a bar is logarithmic. A prediction that fails in two ways is one failing prediction.*",
         section("What was decided", decided(story, here)),

@@ -135,6 +135,8 @@ NOUNS = {
     "Develop, select, confirm": "The three parts of the traffic, divided by subject: where patterns are searched, "
                                 "where claims are tested again, "
                                 "and where sealed plans are tried. Rows never move between them.",
+    "Criterion": "What a figure of a stage has to satisfy for the pipeline to count as healthy: at least or at most a "
+                 "threshold, and whether it warns or fails where it does not.",
     "Seal": "A signature under a plan before its result can be known.",
     "Ledger": "The append-only record of decisions: who decided what, and when.",
 }

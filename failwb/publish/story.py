@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 # %% ../../nbs/publish/08_story.ipynb #f2b04201
+from .criteria import Check
 from .markup import phrase, plain
 from ..record.contract import Contract
 
@@ -47,6 +48,7 @@ class Story:
     alternatives: list[dict] = field(default_factory=list)  # what the gate suggests where nothing is proven
     withheld: list[tuple[str, str]] = field(default_factory=list)  # pattern id, reason
     plugins: dict[str, Any] = field(default_factory=dict)  # remedy name → plug-in
+    checks: list[Check] = field(default_factory=list)  # the criteria, judged by the stages before the site
 
 # %% ../../nbs/publish/08_story.ipynb #3c35274c
 def kept(items: list[dict], hidden: set[str]) -> list[dict]:

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['TONES', 'SERIES', 'INK', 'PAPER', 'FAINT', 'COLOURS', 'SHADES', 'PAGE', 'TABLES', 'CARDS', 'PIECES', 'FIGURES',
-           'INTERVALS', 'REST', 'MARK', 'FOOTER', 'luminance', 'contrast', 'colours', 'style_sheet']
+           'INTERVALS', 'BULLETS', 'REST', 'MARK', 'FOOTER', 'luminance', 'contrast', 'colours', 'style_sheet']
 
 # %% ../../nbs/publish/04_theme.ipynb #f6d168b4
 from string import Template
@@ -163,6 +163,24 @@ INTERVALS = """
 .fw-track u.fw-dash { border-left: 2px dashed var(--fw-faint); }
 """
 
+# %% ../../nbs/publish/04_theme.ipynb #bullets
+BULLETS = """
+.fw-check { display: grid; grid-template-columns: minmax(0, 17rem) minmax(0, 1fr) 8.5rem; gap: .15rem 1.2rem; align-items: center; padding: .55rem 0;
+  border-bottom: 1px solid var(--pst-color-border); }
+.fw-check:last-child { border-bottom: 0; }
+.fw-check :is(.fw-name, .fw-n) { font-size: .93rem; line-height: 1.3; } .fw-check small { display: block; color: var(--pst-color-text-muted); }
+.fw-check .fw-n { text-align: right; font-weight: 650; font-variant-numeric: tabular-nums; }
+.fw-check .fw-n small { color: var(--fw-tone); font-weight: 600; }
+.fw-check .fw-note { grid-column: 1 / 4; font-size: .86rem; color: var(--pst-color-text-muted); overflow-wrap: anywhere; }
+.fw-check.fw-off .fw-note { color: var(--pst-color-text-base); }
+.fw-bullet { position: relative; height: 1rem; border-radius: .25rem; background: var(--fw-track); }
+.fw-bullet s { position: absolute; top: 0; bottom: 0; border-radius: .25rem; background: var(--fw-adopt); opacity: .2; }
+.fw-bullet b { position: absolute; left: 0; top: calc(50% - .2rem); height: .4rem; min-width: 3px; border-radius: .1rem; background: var(--fw-tone); }
+.fw-bullet u { position: absolute; top: -.25rem; bottom: -.25rem; margin-left: -1px; border-left: 2px solid var(--pst-color-text-base); }
+@media (max-width: 600px) { .fw-check { grid-template-columns: minmax(0, 1fr) auto; } .fw-check .fw-bullet { grid-column: 1 / 3; grid-row: 2; margin: .3rem 0; }
+  .fw-check .fw-note { grid-column: 1 / 3; } }
+"""
+
 # %% ../../nbs/publish/04_theme.ipynb #cde1eaab
 REST = """
 .fw-axis { position: relative; height: 1.4rem; font-size: .8rem; color: var(--pst-color-text-muted); grid-column: 2; }
@@ -189,7 +207,7 @@ REST = """
 # %% ../../nbs/publish/04_theme.ipynb #5f3df1af
 def style_sheet() -> str:
     "Return the whole style sheet."
-    return "\n".join([colours("light"), colours("dark"), PAGE, TABLES, CARDS, PIECES, FIGURES, INTERVALS, REST])
+    return "\n".join([colours("light"), colours("dark"), PAGE, TABLES, CARDS, PIECES, FIGURES, INTERVALS, BULLETS, REST])
 
 # %% ../../nbs/publish/04_theme.ipynb #80d6e2a6
 MARK = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32">
