@@ -16,6 +16,7 @@ from sklearn.preprocessing import FunctionTransformer
 from failwb.models.checkpoint import load_checkpoint, save_checkpoint
 from failwb.models.load import load_model
 from failwb.models.skops import TRUSTED, dumps_stable, loads_trusted, type_names
+from failwb.record.contract import Contract
 from failwb.record.errors import FailwbError
 from failwb.record.tables import sha
 
@@ -31,7 +32,10 @@ SCALARS = {
     "numpy.uint32",
     "numpy.uint8",
 }
-ASKS = {"task": "binary", "labels": ["paid", "late"], "features": ["amount", "age"], "rows": NUMBERS}
+FIELDS = {name: {"type": "number"} for name in NUMBERS}
+ABOUT = {"name": "bills", "version": "1", "owner": "a", "review_by": "2030-01-01", "target": "paid", "columns": FIELDS}
+BINARY = Contract(**ABOUT, positive="late", negative="paid")
+NUMBER = Contract(**ABOUT, task="regression", tolerance=1.0)
 seen: set[str] = set()  # names of types inside all pipelines of the table
 
 
@@ -113,7 +117,7 @@ HARD = {
     "classes-for-a-number": (
         "model.skops",
         lambda: dumps_stable(fitted()),
-        {"task": "regression", "labels": []},
+        {"contract": NUMBER},
         "asks for a number",
     ),
     "other-columns": ("model.skops", lambda: dumps_stable(fitted(age="years")), {}, "years"),
@@ -127,7 +131,7 @@ HARD = {
         "model.skops",
         lambda: dumps_stable(fitted(named("very "))),
         {},
-        "Not in the contract: very no, very yes",
+        "The model's classes are very no, very yes",
     ),
     "too-many-classes": ("model.skops", lambda: dumps_stable(fitted(TARGETS["multiclass"])), {}, "high, low, middle"),
     "a-step-without-an-end": (
@@ -146,13 +150,13 @@ def test_what_is_no_model_or_another_one_is_one_message(tmp_path, file, content,
     if content is not None:
         (tmp_path / file).write_bytes(content() if callable(content) else content)
     with pytest.raises(FailwbError) as refused:
-        load_model(tmp_path / file, **ASKS | asks)
+        load_model(tmp_path / file, **{"contract": BINARY, "rows": NUMBERS} | asks)
     assert says in str(refused.value)
 
 
 def test_named_classes_keep_the_models_order(tmp_path):
     (tmp_path / "model.skops").write_bytes(dumps_stable(fitted(np.where(TARGETS["binary"] == 1, "late", "paid"))))
-    assert load_model(tmp_path / "model.skops", **ASKS).classes == ("late", "paid")
+    assert load_model(tmp_path / "model.skops", BINARY, NUMBERS).classes == ("late", "paid")
 
 
 def test_a_model_of_another_version_is_loaded_with_a_warning_that_names_it(tmp_path):
@@ -160,13 +164,13 @@ def test_a_model_of_another_version_is_loaded_with_a_warning_that_names_it(tmp_p
     (tmp_path / "model.skops").write_bytes(older)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # scikit-learn says it too
-        loaded = load_model(tmp_path / "model.skops", **ASKS)
+        loaded = load_model(tmp_path / "model.skops", BINARY, NUMBERS)
     assert "made with scikit-learn 1.5.2" in loaded.warnings[0] and loaded.form.environment["scikit-learn"] == "1.5.2"
 
 
 def test_a_checkpoint_keeps_the_bytes_that_came(tmp_path):
     (tmp_path / "model.skops").write_bytes(rewritten(fitted(), lambda text: text + " "))
-    loaded = load_model(tmp_path / "model.skops", **ASKS)
+    loaded = load_model(tmp_path / "model.skops", BINARY, NUMBERS)
     saved = save_checkpoint(
         tmp_path / "v7",
         loaded.model,
