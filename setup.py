@@ -11,6 +11,11 @@ config.read(Path(__file__).with_name("settings.ini"), encoding="utf-8")
 settings = config["DEFAULT"]
 
 
+def lines(name: str) -> list[str]:
+    """The lines of a setting that holds one entry to a line."""
+    return [line.strip() for line in settings.get(name, "").splitlines() if line.strip()]
+
+
 
 class BuildWithTemplates(build_py):
     """Put what an installed failwb needs beside its modules: experiment templates and the defaults of params.yaml."""
@@ -40,7 +45,8 @@ setup(
     extras_require={"dev": settings["dev_requirements"].split()},
     entry_points={
         "console_scripts": settings["console_scripts"].split(),
-        "failwb.remedy": [line.strip() for line in settings.get("remedies", "").splitlines() if line.strip()],
+        "failwb.model": lines("models"),
+        "failwb.remedy": lines("remedies"),
     },
     zip_safe=False,
 )

@@ -24,6 +24,13 @@ def test_a_built_in_remedy_conforms(name):
     assert remedy.name == name
 
 
+@pytest.mark.parametrize("name", known("model"))
+def test_a_built_in_form_of_model_conforms(name):
+    plugin = load("model", name)
+    check_plugin("model", plugin)
+    assert plugin.name == name
+
+
 @pytest.mark.parametrize(
     "change, says",
     [
