@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['app', 'round_app', 'AsJson', 'InFolder', 'LIVE', 'PIPELINE', 'LOOK', 'STAGE_HELP', 'run', 'seal', 'close', 'collect',
-           'sample', 'init', 'dataset', 'lock', 'summary', 'trace', 'glossary', 'check', 'compare', 'main']
+           'sample', 'init', 'dataset', 'lock', 'summary', 'trace', 'glossary', 'doctor', 'check', 'compare', 'main']
 
 # %% ../nbs/02_cli.ipynb #7a42cfd3
 import os
@@ -15,7 +15,9 @@ from typing import Annotated, Any
 
 import typer
 
+from .record.durable import explained
 from .record.errors import FailwbError
+from .record.surroundings import pin_environment
 
 # %% ../nbs/02_cli.ipynb #90a8fb8a
 app = typer.Typer(name="failwb", no_args_is_help=True, add_completion=True, rich_markup_mode="markdown", pretty_exceptions_enable=False,
@@ -34,6 +36,13 @@ def _workbench(path: Path):
     from failwb.workbench import Workbench
 
     return Workbench.find(path)
+
+
+def _holding(wb: Any, command: str) -> AbstractContextManager:
+    "Hold the workbench's lock for a command that writes."
+    from failwb.record.exclusive import holding
+
+    return holding(wb.root, f"failwb {command}")
 
 
 def _say(text: str) -> None:
@@ -100,7 +109,9 @@ def seal(policy: Annotated[str, typer.Option(help="Who seals: auto.")] = "auto",
     """
     from failwb.remedy.rounds import seal as seal_plans
 
-    _show(seal_plans(_workbench(workbench), policy), as_json, title="sealed")
+    wb = _workbench(workbench)
+    with _holding(wb, "seal"):
+        _show(seal_plans(wb, policy), as_json, title="sealed")
 
 
 @round_app.command("close")
@@ -111,7 +122,9 @@ def close(workbench: InFolder = Path("."), as_json: AsJson = False) -> None:
     """
     from failwb.remedy.rounds import close_round
 
-    _show(close_round(_workbench(workbench)), as_json, title="closed")
+    wb = _workbench(workbench)
+    with _holding(wb, "round close"):
+        _show(close_round(wb), as_json, title="closed")
 
 # %% ../nbs/02_cli.ipynb #ad7cabb6
 @app.command(rich_help_panel=LIVE)
@@ -126,8 +139,9 @@ def collect(workbench: InFolder = Path("."), as_json: AsJson = False) -> None:
     from failwb.lab.init import track_data
 
     wb = _workbench(workbench)
-    result = drain(Spool(wb.path(SPOOL)), wb.path("data"), wb.contract, wb.ledger)
-    track_data(wb.root)
+    with _holding(wb, "collect"):
+        result = drain(Spool(wb.path(SPOOL)), wb.path("data"), wb.contract, wb.ledger)
+        track_data(wb.root)
     _show(result, as_json, title="collected")
 
 
@@ -170,9 +184,6 @@ def init(
 
     Example: `failwb init churn --table churn.csv --label churned --train && cd churn && failwb run`
     """
-    from failwb.workbench import pin_environment
-
-    pin_environment()
     from failwb.lab.init import init as scaffold
     from failwb.lab.init import next_steps
 
@@ -268,6 +279,33 @@ def glossary(term: Annotated[str | None, typer.Argument(help="One term; all with
     known = {name: sentence for scale in SCALES.values() for name, sentence in scale.items()}
     _show({term: describe(term)} if term else known, as_json)
 
+# %% ../nbs/02_cli.ipynb #cli-doctor
+@app.command(rich_help_panel=LOOK)
+def doctor(workbench: InFolder = Path("."), as_json: AsJson = False) -> None:
+    """Look at the installation and the workbench: what is wrong, and the command that mends it. Exit 1 if something is wrong.
+
+    Example: `failwb doctor -C churn`
+    """
+    from rich.console import Console
+
+    from failwb.lab.doctor import doctor as look
+    from failwb.lab.findings import as_json as report
+    from failwb.lab.findings import as_table, tally
+
+    with _waiting("looking"):
+        groups = look(workbench)
+    counts = tally(f for found in groups.values() for f in found)
+    if as_json:
+        import json
+
+        typer.echo(json.dumps(report(groups), indent=1, ensure_ascii=False))
+    else:
+        console = Console()
+        for title, found in groups.items():
+            console.print(as_table(title, found), "")
+        console.print(f"{counts['wrong']} wrong, {counts['warning']} doubtful, {counts['ok']} fine", style="bold", highlight=False)
+    raise typer.Exit(1 if counts["wrong"] else 0)
+
 # %% ../nbs/02_cli.ipynb #check
 def _checks(wb: Any) -> list:
     "Judge the criteria of `wb` by the summaries that are there."
@@ -316,24 +354,19 @@ def check(workbench: InFolder = Path("."), as_json: AsJson = False,
         raise typer.Exit(1)
 
 # %% ../nbs/02_cli.ipynb #3d9b400b
-def _files(folder: Path) -> dict[str, str]:
-    from failwb.record.tables import file_sha
-
-    if not folder.is_dir():
-        raise FailwbError(f"{folder} is not a folder. Hint: `failwb compare out OTHER/out`.")
-    return {p.relative_to(folder).as_posix(): file_sha(p) for p in sorted(folder.rglob("*")) if p.is_file()}
-
-
 @app.command(rich_help_panel=LOOK)
-def compare(ours: Annotated[Path, typer.Argument(help="A folder.")], theirs: Annotated[Path, typer.Argument(help="Another folder.")], as_json: AsJson = False) -> None:
+def compare(ours: Annotated[Path, typer.Argument(help="A folder.")], theirs: Annotated[Path, typer.Argument(help="Another folder.")],
+            meaning: Annotated[bool, typer.Option("--meaning", help="Compare ids, counts, words, and numbers within a millionth, in JSON and Parquet.")] = False,
+            as_json: AsJson = False) -> None:
     """Compare two folders byte by byte; exit 1 if any file differs or is missing.
 
     Example: `failwb compare out ../second-clone/out`
     """
-    a, b = _files(ours), _files(theirs)
-    different = sorted(n for n in a.keys() | b.keys() if a.get(n) != b.get(n))
-    _show({"compared": len(a.keys() | b.keys()), "different": len(different), "files": different[:20]}, as_json)
-    if different or not a:
+    from failwb.lab.compare import compare_bytes, compare_meaning
+
+    found = (compare_meaning if meaning else compare_bytes)(ours, theirs)
+    _show(found, as_json)
+    if found["different"] or not found["compared"]:
         raise typer.Exit(1)
 
 # %% ../nbs/02_cli.ipynb #fe571a1c
@@ -355,11 +388,12 @@ STAGE_HELP = {
 
 def _add_stage(verb: str) -> None:
     def command(workbench: InFolder = Path("."), as_json: AsJson = False) -> None:
-        from failwb.workbench import load_stage, pin_environment, run_stage
-
-        pin_environment()
         wb = _workbench(workbench)
-        with _waiting(f"{verb}: {STAGE_HELP[verb]}"):
+        from failwb.record.surroundings import own_homes
+        from failwb.workbench import load_stage, run_stage
+
+        with _holding(wb, verb), _waiting(f"{verb}: {STAGE_HELP[verb]}"):
+            own_homes(wb.root)
             summary = run_stage(wb, load_stage(verb))
         _show(summary, as_json, title=verb)
 
@@ -372,12 +406,18 @@ for _verb in STAGE_HELP:
 
 # %% ../nbs/02_cli.ipynb #523e09a7
 def main() -> None:
-    "Run the command line; a user's mistake ends with a message and exit code 2."
+    "Run the command line; a user's mistake, a full disk or a folder of somebody else's ends with a message and exit code 2."
+    pin_environment()
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="replace")  # a sign that a terminal cannot show is no reason to stop
     try:
         app()
-    except FailwbError as e:
-        typer.echo(f"failwb: {e}", err=True)
-        sys.exit(2)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except Exception as e:
+        told = e if isinstance(e, FailwbError) else explained(e)
+        if told is None:
+            raise
+        typer.echo(f"failwb: {told}", err=True)
+        sys.exit(2)

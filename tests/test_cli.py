@@ -14,7 +14,7 @@ from failwb.cli import app
 from failwb.workbench import STAGES
 
 LIVE = ["run", "seal", "round close", "collect", "sample", "init", "dataset", "lock"]
-LOOK = ["trace", "summary", "check", "compare", "glossary"]
+LOOK = ["trace", "summary", "check", "compare", "glossary", "doctor"]
 
 
 def test_the_commands_are_those_that_the_design_names():

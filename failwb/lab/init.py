@@ -13,12 +13,14 @@ __all__ = ['TRAIN_SHARE', 'LEAST', 'IGNORED', 'NO_EVIDENCE', 'PATHS', 'WORKFLOW'
 import datetime as dt
 import getpass
 import os
+import shlex
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +34,12 @@ from ..models.answer import answer
 from ..models.checkpoint import Checkpoint, environment, save_checkpoint
 from ..models.train import fit, make_pipeline
 from ..record.contract import Contract, contract_yaml
+from ..record.durable import explained
 from ..record.errors import TooLittleData, UnknownColumn, UnknownName, WorkbenchError, one_of
 from ..record.provenance import package_root
 from ..record.tables import canonical, file_sha, prefixed, sha, write_table
 from ..record.task import encode, errors, task_of
+from ..remedy.turn import trouble
 from ..vault.ledger import KINDS, Ledger
 from ..vault.pseudonyms import pseudonym, subject_key
 from ..workbench import LOCK, lock_text, pipeline_yaml
@@ -203,21 +207,54 @@ To share the evidence, name a place once, then push: `dvc remote add -d team s3:
 """
 
 # %% ../../nbs/lab/02_init.ipynb #4d2235d5
-WORKFLOW = """name: failwb
+WORKFLOW = """# The pipeline, headless: exit code 0 also when a remedy is rejected, because a verdict is a result; non-zero when the pipeline
+# fails or a plan is not sealed. The summary goes to the run's page, the site is an artifact.
+name: failwb
 on: [push, pull_request]
+
+permissions:
+  contents: read
+
 jobs:
   reproduce:
     runs-on: ubuntu-latest
+    timeout-minutes: 60
+    env:
+      DVC_NO_ANALYTICS: "true"
     steps:
       - uses: actions/checkout@v4
       - uses: actions/setup-python@v5
-        with: {python-version: "3.11"}
+        with:
+          python-version: "3.11"
+          cache: pip
+          cache-dependency-path: failwb.lock
+      - uses: actions/cache@v4
+        with:
+          path: .dvc/cache
+          key: dvc-${{ hashFiles('data.dvc', 'dvc.lock') }}
+          restore-keys: dvc-
       - run: pip install failwb==VERSION
-      - run: dvc pull data   # needs a remote: dvc remote add -d team ...
-      - run: dvc repro
-      - run: failwb summary >> "$GITHUB_STEP_SUMMARY"
+      - name: bring the evidence
+        run: dvc pull data   # needs a remote: dvc remote add -d team s3://bucket/name
+      - name: the machine and the workbench are fit
+        run: failwb doctor
+      - name: run the pipeline
+        run: dvc repro
+      - name: every plan is sealed
+        run: |
+          failwb summary --json | python -c "
+          import json, sys
+          open_plans = [v['plan'] for v in json.load(sys.stdin)['verdicts'] if v['verdict'] == 'unsealed']
+          sys.exit(f'Not sealed: {open_plans}. Run failwb run on your machine, then commit ledger/ and dvc.lock.' if open_plans else 0)"
+      - name: summary for people
+        if: always() && hashFiles('out/catalog/funnel.json') != ''
+        run: failwb summary >> "$GITHUB_STEP_SUMMARY"
       - uses: actions/upload-artifact@v4
-        with: {name: site, path: out/document}
+        if: always()
+        with:
+          name: site
+          path: out/document
+          if-no-files-found: warn
       - run: failwb check --markdown >> "$GITHUB_STEP_SUMMARY"   # last, so that the site is there to look at
 """
 
@@ -243,20 +280,23 @@ def scaffold_files(draft: Draft) -> dict[str, str]:
 
 # %% ../../nbs/lab/02_init.ipynb #ea776bf5
 def command(root: Path, *words: str) -> str:
-    "Run a command in `root` and return what it printed; its failure becomes a `WorkbenchError` with its last lines."
+    "Run a command in `root` and return what it printed; its failure becomes a `FailwbError` with its last lines."
     here = str(Path(sys.executable).parent)
     where = os.environ | {"PATH": here + os.pathsep + os.environ.get("PATH", ""), "DVC_NO_ANALYTICS": "1"}
     try:
-        done = subprocess.run(words, cwd=root, env=where, capture_output=True, text=True)
+        done = subprocess.run(words, cwd=root, env=where, capture_output=True, text=True, encoding="utf-8", errors="replace")
     except FileNotFoundError as e:
         raise WorkbenchError(f"`{words[0]}` is not installed. Hint: install it and try again.") from e
     if done.returncode:
-        raise WorkbenchError(f"`{' '.join(words[-3:])}` failed in {root.name}: {(done.stderr or done.stdout).strip()[-600:]}")
+        printed = (done.stderr or done.stdout).strip()
+        raise trouble(printed) or WorkbenchError(f"`{' '.join(words[-3:])}` failed: {printed[-600:]}")
     return done.stdout
 
 
 def dvc(root: Path, *words: str) -> str:
     "Run DVC of this Python in `root`."
+    if find_spec("dvc") is None:
+        raise WorkbenchError("DVC is not installed in this Python. Hint: `pip install dvc`, or install failwb again.")
     return command(root, sys.executable, "-m", "dvc", *words)
 
 
@@ -265,12 +305,14 @@ def in_git(root: Path) -> bool:
     return any((folder / ".git").exists() for folder in (root.resolve(), *root.resolve().parents))
 
 
-def start_versions(root: Path) -> None:
-    "Make `root` a DVC project, in the git repository around it or in a new one."
-    if not in_git(root):
+def start_versions(root: Path) -> bool:
+    "Make `root` a DVC project, in the git repository around it or in a new one, or without git where there is none; return whether git is there."
+    with_git = in_git(root) or shutil.which("git") is not None
+    if with_git and not in_git(root):
         command(root, "git", "init", "-q", "-b", "main")
-    dvc(root, "init", "-q", *([] if (root / ".git").exists() else ["--subdir"]))
+    dvc(root, "init", "-q", *(["--no-scm"] if not with_git else [] if (root / ".git").exists() else ["--subdir"]))
     dvc(root, "config", "core.analytics", "false")
+    return with_git
 
 
 def track_data(root: Path) -> None:
@@ -357,19 +399,41 @@ def _write_scaffold(root: Path, own: Import) -> None:
 
 # %% ../../nbs/lab/02_init.ipynb #a463ddda
 @contextmanager
-def all_or_nothing(root: Path) -> Iterator[None]:
-    "Make `root`, and take back everything that was added to it if the body fails."
+def all_or_nothing(root: Path) -> Iterator[Path]:
+    "Yield where to make `root`: beside it where it is new, so that even a kill leaves no half of it. If the body fails, all that was added is taken back."
     before = {p.name for p in root.iterdir()} if root.is_dir() else None
+    place = root if before is not None else root.with_name(f".{root.name}.part")
     try:
-        root.mkdir(parents=True, exist_ok=True)
-        yield
-    except BaseException:
-        for path in list(root.iterdir()):
+        if before is None:
+            shutil.rmtree(place, ignore_errors=True)
+            place.mkdir(parents=True)
+        yield place
+        if before is None:
+            os.rename(place, root)
+    except BaseException as e:
+        for path in list(place.iterdir()) if place.is_dir() else []:
             if path.name not in (before or ()):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
-        if before is None:
-            root.rmdir()
+        if before is None and place.is_dir():
+            place.rmdir()
+        if isinstance(e, OSError) and (told := explained(e, root)):
+            raise told from e
         raise
+
+
+def _make(place: Path, own: Import, train: bool, say: Callable[[str], None]) -> dict[str, Any]:
+    rows = _traffic_of(place, own) if train else {}
+    say("writing contract, parameters, pipeline and ledger")
+    with_git = start_versions(place)
+    if not with_git:
+        say("git is not installed: decisions and results cannot be traced to a commit; install git, then `git init` and `dvc config --unset core.no_scm`")
+    _write_scaffold(place, own)
+    say("training on one part, predicting the rest" if train else "no model: capture traffic of your own")
+    figures = record_traffic(place, own, **rows) if train else {}
+    if train:
+        say("handing the evidence to DVC")
+        track_data(place)
+    return figures | {"git": with_git}
 
 
 def init(folder: Path | str, table: Path | str, label: str, *, train: bool = True, say: Callable[[str], None] = lambda text: None, **about: Any) -> dict[str, Any]:
@@ -378,16 +442,8 @@ def init(folder: Path | str, table: Path | str, label: str, *, train: bool = Tru
     _check_folder(root, path)
     say(f"reading {path.name}")
     own = examine(path, label, **about)
-    with all_or_nothing(root):
-        rows = _traffic_of(root, own) if train else {}
-        say("writing contract, parameters, pipeline and ledger")
-        start_versions(root)
-        _write_scaffold(root, own)
-        say("training on one part, predicting the rest" if train else "no model: capture traffic of your own")
-        figures = record_traffic(root, own, **rows) if train else {}
-        if train:
-            say("handing the evidence to DVC")
-            track_data(root)
+    with all_or_nothing(root) as place:
+        figures = _make(place, own, train, say)
     return _report(root, own, figures)
 
 # %% ../../nbs/lab/02_init.ipynb #091c6d93
@@ -401,5 +457,5 @@ def next_steps(report: dict[str, Any]) -> str:
                   f"Rows are held out {report['held_out']}."]
         lines += [f"{report['left_out_rows']:,} later rows of subjects that train were left out."] if report["left_out_rows"] else []
     run = "failwb run" if "train_rows" in report else "wrap your service (failwb.capture.asgi), failwb collect, failwb run"
-    return "\n".join([*lines, "", "Next:", f"  cd {report['workbench']}", "  read contract.yaml: it is a draft, and its comments say what was seen",
-                      "  git add -A && git commit -m 'A workbench'", f"  {run}"])
+    return "\n".join([*lines, "", "Next:", f"  cd {shlex.quote(report['workbench'])}", "  read contract.yaml: it is a draft, and its comments say what was seen",
+                      *(["  git add -A && git commit -m 'A workbench'"] if report.get("git", True) else []), f"  {run}"])
