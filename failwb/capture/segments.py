@@ -4,17 +4,18 @@
 
 # %% auto #0
 __all__ = ['read_manifest', 'head_of', 'head', 'writing', 'write_durably', 'append_segment', 'read_events', 'read_labels',
-           'evidence_heads', 'check_heads', 'check_files', 'verify']
+           'came_under', 'evidence_heads', 'check_heads', 'check_files', 'verify']
 
 # %% ../../nbs/capture/03_segments.ipynb #9fcad0d1
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
 
+from ..record.contract import Contract
 from ..record.errors import AlteredEvidence
 from ..record.tables import canonical, file_sha, json_text, read_json, read_table, sha, table_bytes
 from ..vault.ledger import entries_in
@@ -64,8 +65,8 @@ def write_durably(path: Path, content: bytes) -> None:
         os.close(folder)
 
 # %% ../../nbs/capture/03_segments.ipynb #ed0fd39d
-def append_segment(folder: Path | str, kind: str, table: pd.DataFrame, source: dict | None = None) -> str:
-    "Add `table` (kind \"events\" or \"labels\", with a column `time`) as one segment and return its id."
+def append_segment(folder: Path | str, kind: str, table: pd.DataFrame, source: dict | None = None, contract: str | None = None) -> str:
+    "Add `table` (kind \"events\" or \"labels\", with a column `time`) as one segment and return its id; `contract` is the version that it came under."
     folder = Path(folder)
     with writing(folder):
         manifest = read_manifest(folder)
@@ -73,7 +74,8 @@ def append_segment(folder: Path | str, kind: str, table: pd.DataFrame, source: d
         name = f"{kind}-{n:05d}"
         content = table_bytes(table)
         write_durably(folder / f"{name}.parquet", content)
-        manifest["segments"].append({
+        came = {} if contract is None else {"contract": contract}
+        manifest["segments"].append(came | {
             "id": name, "kind": kind, "file": f"{name}.parquet", "sha256": sha(content), "rows": len(table),
             "first": table["time"].min().isoformat(), "last": table["time"].max().isoformat(), "source": source})
         write_durably(folder / "manifest.json", json_text(manifest).encode())
@@ -97,6 +99,12 @@ def read_events(folder: Path | str) -> pd.DataFrame:
 def read_labels(folder: Path | str) -> pd.DataFrame:
     "Read all captured labels, equal ones once, with the id of their `segment`; several per event where one was corrected."
     return _read(folder, "labels", ["event_id", "label", "time", "source"])
+
+
+def came_under(folder: Path | str, versions: Mapping[str, Contract], present: Contract) -> dict[str, str]:
+    "Return the contract version of each segment; one from before versions were kept counts as of the first of `versions`, or of the present one."
+    oldest = next(iter(versions), present.version)
+    return {segment["id"]: segment.get("contract", oldest) for segment in read_manifest(folder)["segments"]}
 
 # %% ../../nbs/capture/03_segments.ipynb #eb31e468
 def evidence_heads(folder: Path | str) -> list[dict]:
