@@ -178,7 +178,7 @@ class Agent:
         try:
             values, raw = typed(request, self.contract)
             body = asdict(Answer(**answer)) | {"event_id": event_id, "ingested": ingested or self.clock(), "environment": self.environment,
-                                               "subject": pseudonym(subject or event_id, self.key), "x": values, "raw": raw}
+                                               "subject": pseudonym(subject or event_id, self.key), "x": values, "raw": raw, "contract": self.contract.version}
             self.outbox.offer(Entry("events", event_id, msgspec.json.encode(body)))
         except Exception as problem:  # the service must not see ours
             self.dead_letter(f"event not storable: {type(problem).__name__}: {problem}", str(event_id).encode())
@@ -186,7 +186,7 @@ class Agent:
     def label(self, event_id: str, label: str, time: dt.datetime | None = None, source: str = "service") -> None:
         "Report the true outcome of an event, at any time, also before the event itself and more than once."
         try:
-            body = msgspec.json.encode({"event_id": event_id, "label": label, "time": time or self.clock(), "source": source})
+            body = msgspec.json.encode({"event_id": event_id, "label": label, "time": time or self.clock(), "source": source, "contract": self.contract.version})
             self.outbox.offer(Entry("labels", hashlib.sha256(body).hexdigest()[:32], body))
         except Exception as problem:
             self.dead_letter(f"label not storable: {type(problem).__name__}: {problem}", str(event_id).encode())

@@ -7,7 +7,8 @@ __all__ = ['EVENT_TYPES', 'LABEL_TYPES', 'events_table', 'labels_table', 'record
 
 # %% ../../nbs/capture/04_collect.ipynb #4ee468cb
 import datetime as dt
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from itertools import groupby
 from pathlib import Path
 
 import msgspec
@@ -17,8 +18,10 @@ from .agent import refuse_unencrypted
 from .segments import append_segment, check_files, check_heads, evidence_heads, head, read_manifest
 from .spool import Spool
 from ..record.contract import Contract
+from ..record.errors import ContractError
 from ..record.tables import PREFIX
 from ..record.task import PROBABILITY
+from ..vault.contracts import record_contract, recorded_contracts
 from ..vault.ledger import Ledger
 
 # %% ../../nbs/capture/04_collect.ipynb #cc395967
@@ -75,14 +78,25 @@ def record_head(folder: Path | str, ledger: Ledger, author: str | None = None, a
     return present
 
 # %% ../../nbs/capture/04_collect.ipynb #38c87669
-def _drain(spool: Spool, kind: str, folder: Path, contract: Contract) -> int:
-    "Write what waits in `spool` of one kind as one segment, and return its rows."
-    if not (entries := spool.waiting(kind)):
-        return 0
+def _under(version: str, versions: Mapping[str, Contract], spool: Spool) -> Contract:
+    "Return the contract that waiting entries were captured under."
+    if version not in versions:
+        raise ContractError(f"{spool.name} holds events that were captured under contract version {version!r}, which the ledger does not know. Known: {', '.join(versions)}. "
+                            "Nothing was lost. Hint: `failwb contract record --file OLD.yaml` with that version (git has it), then collect again.")
+    return versions[version]
+
+
+def _drain(spool: Spool, kind: str, folder: Path, versions: Mapping[str, Contract], present: str) -> int:
+    "Write what waits in `spool` of one kind, a segment for each run of one contract version, and return the rows."
+    entries = spool.waiting(kind)
     records = [msgspec.json.decode(entry.body) for entry in entries]
-    table = events_table(records, contract) if kind == "events" else labels_table(records)
-    append_segment(folder, kind, table, {"spool": spool.name, "through": entries[-1].seq})
-    return len(table)
+    runs = [list(run) for _, run in groupby(zip(entries, records, strict=True), key=lambda o: o[1].get("contract", present))]
+    came = [_under(run[0][1].get("contract", present), versions, spool) for run in runs]
+    for run, contract in zip(runs, came, strict=True):
+        own = [record for _, record in run]
+        table = events_table(own, contract) if kind == "events" else labels_table(own)
+        append_segment(folder, kind, table, {"spool": spool.name, "through": run[-1][0].seq}, contract.version)
+    return len(entries)
 
 
 def collect(spool: Spool, data_folder: Path | str, contract: Contract, ledger: Ledger, *, author: str | None = None,
@@ -90,11 +104,13 @@ def collect(spool: Spool, data_folder: Path | str, contract: Contract, ledger: L
     "Drain `spool` into `data_folder`/segments and enter the head into `ledger`; return the rows added by kind."
     refuse_unencrypted(contract)
     folder, added = Path(data_folder) / "segments", {}
+    record_contract(ledger, contract, author=author, at=at)
+    versions = recorded_contracts(ledger.path("contracts", contract.version).parent)
     record_head(folder, ledger, author, at)  # completes a collect that was killed
     _release(spool, folder)
     for kind in ("events", "labels"):
         step(f"before {kind}")
-        added[kind] = _drain(spool, kind, folder, contract)
+        added[kind] = _drain(spool, kind, folder, versions, contract.version)
     step("after labels")
     record_head(folder, ledger, author, at)
     step("head recorded")

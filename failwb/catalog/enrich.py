@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from ..models.answer import class_places, raw_output
-from ..models.checkpoint import Checkpoint, current_checkpoint
+from ..models.checkpoint import Checkpoint, current_checkpoint, inputs
 from ..models.train import fit, make_pipeline
 from ..record.contract import Contract
 from ..record.tables import features, prefixed, read_table, settle, sha, stable_sort
@@ -70,7 +70,7 @@ def judge_reference(reference: pd.DataFrame, checkpoint: Checkpoint, task: Task,
     X, y = features(reference), encode(task, reference["label"])
     raw = raw_output(judge, task, X) if judge is not None else cross_fitted(X, y, fold_of(reference["row"], folds, seed), learner, task)
     fresh = with_errors(task, raw, reference["label"])
-    served = with_errors(task, raw_output(checkpoint.model, task, X[list(checkpoint.features)]), reference["label"])
+    served = with_errors(task, raw_output(checkpoint.model, task, inputs(checkpoint, X)), reference["label"])
     table = plausibility(task, fresh, reference["label"]).assign(
         row=reference["row"], model_wrong=served["wrong"], fresh_wrong=fresh["wrong"], fresh=fresh["prediction"])[REFERENCE]
     return table.astype({"fresh": "str", "given": "str"}).sort_values("row", kind="stable").reset_index(drop=True)
@@ -165,6 +165,8 @@ def enrich(rows: pd.DataFrame, references: Path, checkpoints: Path, contract: Co
            factor_rows: int, factor_gap: float, explained_failures: int, permuted_failures: int, background: int) -> dict[str, Any]:
     "Give develop and select `rows` their context, and the training rows of the current checkpoint theirs."
     current = current_checkpoint(checkpoints, rows)
+    if current.model is not None:
+        inputs(current, features(rows))  # says what is missing before anything is computed
     task, week, stand_in = task_of(contract, current.threshold), week_of(rows["time"]), current.reference is None
     reference = rows_before(rows, week).rename(columns={"event_id": "row"}) if stand_in else read_table(Path(references) / current.reference)
     learner = make_pipeline(contract.numeric, contract.categorical, seed, task=task.kind)

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from ..models.answer import answer
-from ..models.checkpoint import Checkpoint, checkpoint_by_sha, environment
+from ..models.checkpoint import Checkpoint, checkpoint_by_sha, environment, inputs
 from ..record.errors import ModelError
 from ..record.tables import features, settle
 from ..record.task import Task
@@ -23,7 +23,7 @@ from ..signals.intervals import wilson
 # %% ../../nbs/catalog/04_reproduce.ipynb #62991202
 def replay(rows: pd.DataFrame, checkpoint: Checkpoint, task: Task) -> pd.DataFrame:
     "Score the archived requests again: event_id, score (recorded), replayed, same (score and answer to nine digits)."
-    again = answer(checkpoint.model, task, features(rows)[list(checkpoint.features)])
+    again = answer(checkpoint.model, task, inputs(checkpoint, features(rows)))
     same_score = settle(rows["score"].to_numpy(float, na_value=np.nan)) == again["score"].to_numpy()
     same = same_score & (rows["prediction"].to_numpy(object) == again["prediction"].to_numpy(object))
     return pd.DataFrame({"event_id": rows["event_id"].to_numpy(object), "score": rows["score"].to_numpy(float), "replayed": again["score"].to_numpy(), "same": same})
@@ -44,10 +44,10 @@ def levels_of(rows: pd.DataFrame, checkpoints: Path, task: Task) -> pd.Series:
     for sha256, group in rows.groupby("checkpoint", sort=True):
         try:
             checkpoint = checkpoint_by_sha(checkpoints, sha256)
-        except ModelError:
+            if checkpoint.model is not None:
+                levels.update(levels_with(group, checkpoint, replace(task, threshold=checkpoint.threshold)))
+        except ModelError:  # not there, or it takes features that an earlier version of the contract had
             continue
-        if checkpoint.model is not None:
-            levels.update(levels_with(group, checkpoint, replace(task, threshold=checkpoint.threshold)))
     return levels
 
 

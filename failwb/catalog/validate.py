@@ -4,20 +4,24 @@
 
 # %% auto #0
 __all__ = ['WORDS', 'TRUTH', 'BREACH', 'QUARANTINED', 'stage', 'read_value', 'read_request', 'contract_schema', 'table_breaches',
-           'read_requests', 'quarantined', 'sift', 'schema_drift', 'latest_labels', 'erased_subjects', 'validate']
+           'read_requests', 'quarantined', 'sift', 'sift_way', 'ways_of', 'sift_all', 'migrated_labels', 'migrated',
+           'schema_drift', 'latest_labels', 'erased_subjects', 'validate']
 
 # %% ../../nbs/catalog/00_validate.ipynb #1e27243c
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from ..capture.segments import evidence_heads, read_events, read_labels, verify
+from ..capture.segments import came_under, evidence_heads, read_events, read_labels, verify
 from ..record.contract import Contract, Field
+from ..record.migrations import migrate, migrate_answers, told
 from ..record.tables import PREFIX, stable_sort
+from ..record.versions import Way, way_from
+from ..vault.contracts import recorded_contracts
 from ..vault.ledger import entries_in
 from ..workbench import Stage
 
@@ -155,6 +159,60 @@ def sift(events: pd.DataFrame, contract: Contract) -> tuple[pd.DataFrame, pd.Dat
     passed = events.drop(index=breaches["row"].unique()).drop(columns="raw").reset_index(drop=True)
     return passed, quarantined(events, breaches, contract), changes.assign(time=events["time"].reindex(changes["row"]).to_numpy())
 
+# %% ../../nbs/catalog/00_validate.ipynb #validate-versions
+def sift_way(events: pd.DataFrame, way: Way, contract: Contract) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    "Do as `sift` for events of one version, which `way` leads to `contract`."
+    passed, quarantine, changes = sift(events, way.reads)
+    if not way.steps:
+        return passed, quarantine, changes
+    moved, target, steps = passed, way.target, []
+    for step in way.steps:
+        moved = migrate(moved, step, target)
+        target = step.rename.get(target, target)
+        steps += [(name, f"migrated from {step.old}: {words}") for name, words in told(step)]
+    moved = moved.assign(raw=pd.array([None] * len(moved), dtype="str"))
+    again, later, more = sift(moved, contract)
+    done = [pd.DataFrame({"row": moved.index + len(events), "field": name, "change": change, "time": moved["time"]}) for name, change in steps]
+    return again, pd.concat([quarantine, later], ignore_index=True), pd.concat([changes, more.assign(row=more["row"] + len(events)), *done], ignore_index=True)
+
+# %% ../../nbs/catalog/00_validate.ipynb #validate-all-versions
+def ways_of(came: Mapping[str, str], contract: Contract, recorded: Mapping[str, Contract]) -> dict[str, Way]:
+    "Return the way of each segment; `came` says under which version each came."
+    ways = {version: way_from(version, contract, recorded) for version in sorted(set(came.values()))}
+    return {segment: ways[version] for segment, version in came.items()}
+
+
+def sift_all(events: pd.DataFrame, ways: Mapping[str, Way], contract: Contract) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    "Do as `sift` for events of several versions; `ways` says how those of each segment are read."
+    versions = events["segment"].map({segment: way.version for segment, way in ways.items()})
+    present = {way.version: way for segment, way in ways.items() if segment in set(events["segment"])}
+    by_version = present or {contract.version: Way(contract.version, contract)}
+    parts = [sift_way(events[versions == version], way, contract) for version, way in by_version.items()]
+    if len(parts) == 1:
+        return parts[0]
+    passed, quarantine, changes = zip(*parts, strict=True)
+    apart = [c.assign(row=c["row"] + 2 * i * len(events)) for i, c in enumerate(changes)]
+    return pd.concat(passed, ignore_index=True), pd.concat(quarantine, ignore_index=True), pd.concat(apart, ignore_index=True)
+
+
+def migrated_labels(labels: pd.DataFrame, ways: Mapping[str, Way]) -> pd.DataFrame:
+    "Return `labels` with the classes of earlier versions under their present names."
+    for segment, way in ways.items():
+        target = way.target
+        for step in way.steps:
+            rows = labels["segment"] == segment
+            if rows.any():
+                labels.loc[rows, "label"] = migrate_answers(labels.loc[rows, ["label"]], step, target, "label")["label"]
+            target = step.rename.get(target, target)
+    return labels
+
+
+def migrated(events: pd.DataFrame, ways: Mapping[str, Way]) -> dict[str, dict[str, int]]:
+    "Return how many of `events` were migrated, by the version that they came under; nothing where none was."
+    versions = events["segment"].map({segment: way.version for segment, way in ways.items() if way.steps})
+    counts = {str(version): int(number) for version, number in versions.value_counts().sort_index().items()}
+    return {"migrated": counts} if counts else {}
+
 # %% ../../nbs/catalog/00_validate.ipynb #93be6a73
 def schema_drift(changes: pd.DataFrame, quarantine: pd.DataFrame, examples: int) -> list[dict]:
     "Return one entry per field and change: events, first and last time, and up to `examples` values of unseen categories."
@@ -192,22 +250,25 @@ def _summary(sizes: dict, passed: pd.DataFrame, quarantine: pd.DataFrame, labels
                     "first": passed["time"].min(), "as_of": max(times, default=None)}
 
 # %% ../../nbs/catalog/00_validate.ipynb #58a45c9b
-def validate(segments: Path, evidence: Path, erasures: Path, contract: Contract, *, examples: int) -> dict[str, Any]:
+def validate(segments: Path, evidence: Path, erasures: Path, contracts: Path, contract: Contract, *, examples: int) -> dict[str, Any]:
     "Hold all captured events against `contract`; raises `AlteredEvidence` where the evidence is not what the ledger says."
     head = verify(segments, evidence_heads(evidence))
     forgotten = erased_subjects(entries_in(erasures))
-    everything, arrived = read_events(segments), read_labels(segments)
+    versions = recorded_contracts(contracts)
+    ways = ways_of(came_under(segments, versions, contract), contract, versions)
+    everything, arrived = read_events(segments), migrated_labels(read_labels(segments), ways)
     events = everything[~everything["subject"].isin(forgotten)]
-    passed, quarantine, changes = sift(events, contract)
+    passed, quarantine, changes = sift_all(events, ways, contract)
     assert len(events) == len(passed) + quarantine["event_id"].nunique(), "events in = passed + quarantined"
     known = arrived["event_id"].isin(events["event_id"])
     labels = latest_labels(arrived[known])
     drift = schema_drift(changes, quarantine, examples)
     sizes = {"head": head, "events": len(events), "erased": len(everything) - len(events), "labels_without_event": int((~known).sum())}
     return {"events.parquet": stable_sort(passed, "time", "event_id"), "labels.parquet": labels, "quarantine.parquet": quarantine,
-            "schema_drift.json": drift, "summary.json": _summary(sizes, passed, quarantine, labels, drift)}
+            "schema_drift.json": drift, "summary.json": _summary(sizes, passed, quarantine, labels, drift) | migrated(passed, ways)}
 
 # %% ../../nbs/catalog/00_validate.ipynb #773775fc
 stage = Stage(
     "validate", validate, desc="Every record against the data contract: passed or quarantined with a reason",
-    reads={"segments": "data/segments", "evidence": "ledger/evidence", "erasures": "ledger/erasures", "contract": "contract.yaml"})
+    reads={"segments": "data/segments", "evidence": "ledger/evidence", "erasures": "ledger/erasures",
+           "contracts": "ledger/contracts", "contract": "contract.yaml"})

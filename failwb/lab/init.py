@@ -33,13 +33,14 @@ from .target import check_label, leaks, target_of, tolerance_of
 from ..models.answer import answer
 from ..models.checkpoint import Checkpoint, environment, save_checkpoint
 from ..models.train import fit, make_pipeline
-from ..record.contract import Contract, contract_yaml
+from ..record.contract import Contract
 from ..record.durable import explained
 from ..record.errors import TooLittleData, UnknownColumn, UnknownName, WorkbenchError, one_of
 from ..record.provenance import package_root
 from ..record.tables import canonical, file_sha, prefixed, sha, write_table
 from ..record.task import encode, errors, task_of
 from ..remedy.turn import trouble
+from ..vault.contracts import record_contract
 from ..vault.ledger import KINDS, Ledger
 from ..vault.pseudonyms import pseudonym, subject_key
 from ..workbench import LOCK, lock_text, pipeline_yaml
@@ -156,9 +157,10 @@ def record_traffic(root: Path, own: Import, part: pd.Series, ids: pd.Series, tim
     events = as_events(X[live], ids[live], times[live], subjects[live], checkpoint, contract)
     arrived = np.maximum(times, event_times(own.table, own.label_time, own.today)) if own.label_time else times
     labels = as_labels(ids[live], own.labels[live], arrived[live], own.path.name)
-    append_segment(root / "data/segments", "events", events)
-    append_segment(root / "data/segments", "labels", labels)
+    append_segment(root / "data/segments", "events", events, contract=contract.version)
+    append_segment(root / "data/segments", "labels", labels, contract=contract.version)
     present, n = head(root / "data/segments")
+    record_contract(Ledger(root / "ledger"), contract, (root / "contract.yaml").read_text(encoding="utf-8"), author=contract.owner)
     Ledger(root / "ledger").append("evidence", f"{n:05d}", {"head": present, "segments": n}, author=contract.owner)
     wrong = errors(task_of(contract, checkpoint.threshold), events, labels["label"]).mean()
     return {"train_rows": int(train.sum()), "traffic_rows": int(live.sum()), "left_out_rows": int((part == "left out").sum()),
@@ -197,7 +199,7 @@ A failwb workbench. `{target}` is predicted; {asks}.
 
 | where | what | who writes it |
 |---|---|---|
-| contract.yaml | what each field may hold, who answers for it: **read it first, it is a draft** | you |
+| contract.yaml | what each field may hold, who answers for it: **read it first, it is a draft**; `failwb contract check` says what a reviewer would object to | you |
 | params.yaml | every setting, with its comment | you |
 | data/ | evidence: captured predictions, labels, checkpoints; immutable, kept by DVC | `failwb init`, `failwb collect` |
 | ledger/ | decisions: seals, verdicts, triage; append-only, kept by git | `failwb run`, you |
@@ -271,9 +273,8 @@ def scaffold_files(draft: Draft) -> dict[str, str]:
     from failwb import __version__
 
     contract = draft.contract
-    notes = "".join(f"# left out: {column}: {why}\n" for column, why in draft.left_out.items())
     readme = PATHS.format(name=contract.name, target=contract.target, asks=asks_words(contract))
-    files = {"contract.yaml": contract_yaml(contract, draft.remarks) + notes, "params.yaml": default_params(), "dvc.yaml": pipeline_yaml(installed=True),
+    files = {"contract.yaml": draft.yaml(), "params.yaml": default_params(), "dvc.yaml": pipeline_yaml(installed=True),
              LOCK: lock_text(), ".gitignore": IGNORED, ".dvcignore": NO_EVIDENCE, "README.md": readme,
              ".github/workflows/failwb.yml": WORKFLOW.replace("VERSION", __version__)}
     return files | {f"ledger/{kind}/.gitkeep": "" for kind in KINDS}

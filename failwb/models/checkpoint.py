@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PINNED', 'score', 'Checkpoint', 'environment', 'Form', 'save_checkpoint', 'load_checkpoint', 'checkpoint_by_sha',
-           'current_checkpoint']
+           'current_checkpoint', 'inputs']
 
 # %% ../../nbs/models/00_checkpoint.ipynb #15ade88a
 from collections.abc import Sequence
@@ -150,3 +150,11 @@ def current_checkpoint(checkpoints_folder: Path, events: pd.DataFrame) -> Checkp
         raise ModelError("No events, so no current checkpoint. Hint: `failwb collect` first.")
     newest = events.sort_values(["time", "event_id"], kind="stable").iloc[-1]
     return checkpoint_by_sha(checkpoints_folder, newest["checkpoint"])
+
+# %% ../../nbs/models/00_checkpoint.ipynb #checkpoint-inputs
+def inputs(checkpoint: Checkpoint, X: pd.DataFrame) -> pd.DataFrame:
+    "Return the columns of `X` that `checkpoint` takes, in its order. Raises `ModelError` naming those that `X` lacks."
+    if lacking := [name for name in checkpoint.features if name not in X]:
+        raise ModelError(f"Checkpoint {checkpoint.version!r} takes {', '.join(map(repr, lacking))}, which the events do not have. "
+                         "Hint: after a change of the contract, train a checkpoint on its fields; `failwb contract check` says which changed.")
+    return X[list(checkpoint.features)]

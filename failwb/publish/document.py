@@ -19,8 +19,9 @@ from .health import health_page
 from .markup import phrase
 from .decisions import changes_index, experiments_index, one_change, one_experiment
 from .pages import catalog_index, change_page, home, one_pattern, pattern_page, patterns_index, plan_page
+from .contract import contract_page
 from failwb.publish.reference import (
-    contract_page, glossary, guides_index, history, one_remedy, one_review, reading, reference_index, remedies_index,
+    glossary, guides_index, history, one_remedy, one_review, reading, reference_index, remedies_index,
     remedy_names, reviews,
     reviews_index,
 )

@@ -27,6 +27,7 @@ KINDS = {
     "triage": "what people said about a failure or pattern",
     "messages": "discussion",
     "reviews": "periodic reviews that were held",
+    "contracts": "versions of the data contract under which evidence came",
     "erasures": "subjects whose rows are forgotten",
 }
 NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
@@ -57,6 +58,14 @@ class Ledger:
         if not NAME.match(name):
             raise LedgerError(f"{name!r} cannot name an entry of {kind}: letters, digits, '.', '_' and '-' only.")
         return Path(self.root) / one_of(kind, KINDS, "kind of ledger entry") / f"{name}.json"
+
+    def prepare(self) -> None:
+        "Make the folders of all kinds, so that the pipeline can depend on one that is still empty; git keeps them by a file."
+        for kind in KINDS:
+            folder = Path(self.root) / kind
+            folder.mkdir(parents=True, exist_ok=True)
+            if not any(folder.iterdir()):
+                (folder / ".gitkeep").touch()
 
     def append(self, kind: str, name: str, body: dict[str, Any], author: str | None = None, at: dt.datetime | None = None) -> Path:
         "Add an entry; the same body again is a no-op, another body under the same name raises `LedgerError`."
