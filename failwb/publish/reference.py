@@ -169,6 +169,7 @@ TOLD: dict[str, Callable[[dict], str]] = {
     "rounds": lambda b: f"Round {b['round']} was closed: " + (", ".join(
         f"{sum(v['verdict'] == name for v in b['verdicts'])} × {name}"
         for name in sorted({v["verdict"] for v in b["verdicts"]})) or "no plan"),
+    "promotions": lambda b: f"The candidate of plan {b['plan'][:6]} became checkpoint {b['version']}, in place of {b['replaces']}",
     "triage": lambda b: f"{b['target']} was triaged: {b.get('status') or 'noted'}",
 }
 
