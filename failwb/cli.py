@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['app', 'contract_app', 'round_app', 'AsJson', 'InFolder', 'LIVE', 'PIPELINE', 'LOOK', 'STAGE_HELP', 'run', 'seal',
-           'close', 'collect', 'sample', 'init', 'dataset', 'lock', 'summary', 'trace', 'glossary', 'doctor', 'check',
-           'compare', 'contract_check', 'contract_diff', 'contract_infer', 'contract_record', 'main']
+           'close', 'collect', 'sample', 'promote', 'init', 'dataset', 'lock', 'summary', 'trace', 'glossary', 'doctor',
+           'check', 'compare', 'contract_check', 'contract_diff', 'contract_infer', 'contract_record', 'regress',
+           'main']
 
 # %% ../nbs/02_cli.ipynb #7a42cfd3
 import os
@@ -168,6 +169,28 @@ def sample(
     from failwb.capture.sample import SAMPLE_FAULTS, make_sample
 
     _show(make_sample(folder, seed, SAMPLE_FAULTS if faults else (), predictions), as_json, title="sample")
+
+# %% ../nbs/02_cli.ipynb #cli-promote
+@app.command(rich_help_panel=LIVE)
+def promote(
+    plan: Annotated[str, typer.Argument(help="An adopted plan; the first characters of its id will do.")],
+    version: Annotated[str | None, typer.Option(help="Name of the new checkpoint.", show_default="the next free number")] = None,
+    workbench: InFolder = Path("."),
+    as_json: AsJson = False,
+) -> None:
+    """Make the candidate of an adopted plan a checkpoint in data/checkpoints, to be served.
+
+    Example: `failwb promote 262ad6ef --version v3 && git add ledger data.dvc`
+    """
+    from failwb.lab.init import track_data
+    from failwb.remedy.promote import promote as put
+
+    wb = _workbench(workbench)
+    result = put(wb, plan, version)
+    track_data(wb.root)
+    _show(result, as_json, title="promoted")
+    if result["builds_not_on"]:
+        _say(f"It does not build on {', '.join(result['builds_not_on'])}; `failwb regress {result['version']}` says what serving it would bring back.")
 
 # %% ../nbs/02_cli.ipynb #b5b0c70b
 @app.command(rich_help_panel=LIVE)
@@ -473,6 +496,38 @@ def contract_record(
     from failwb.lab.contracts import record
 
     _show(record(_workbench(workbench), file), as_json, title="contract")
+
+# %% ../nbs/02_cli.ipynb #cli-regress
+@app.command(rich_help_panel=LOOK)
+def regress(
+    model: Annotated[str, typer.Argument(help="A checkpoint's folder, a .skops file, or a version in data/checkpoints.")],
+    every: Annotated[bool, typer.Option("--all", help="Hold it to every adopted remedy, not only to those that were promoted.")] = False,
+    allow: Annotated[int, typer.Option(min=0, help="Regressions that do not fail.")] = 0,
+    report: Annotated[Path | None, typer.Option(help="Markdown file to write the report to.", show_default=False)] = None,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown as it is, also on a terminal.")] = False,
+    workbench: InFolder = Path("."),
+    as_json: AsJson = False,
+) -> None:
+    """Hold a new model against known failures and mended patterns: exit 1 if something regressed, 2 if it cannot be judged.
+
+    Example: `failwb regress model.skops -C path/to/workbench --report regress.md`
+    """
+    from failwb.workbench import pin_environment
+
+    pin_environment()
+    from failwb.remedy.regress import regress as judge
+    from failwb.remedy.regress import regress_markdown
+
+    result = judge(_workbench(workbench), model, every, allow)
+    text = regress_markdown(result)
+    if report:
+        report.write_text(text, encoding="utf-8", newline="\n")
+    if as_json:
+        _show(result, True)
+    else:
+        (typer.echo if markdown else _markdown)(text)
+    if result["code"]:
+        raise typer.Exit(result["code"])
 
 # %% ../nbs/02_cli.ipynb #fe571a1c
 STAGE_HELP = {

@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 from failwb.cli import app
 from failwb.workbench import STAGES
 
-LIVE = ["run", "seal", "round close", "collect", "sample", "init", "dataset", "lock"]
-LOOK = ["trace", "summary", "check", "compare", "glossary", "doctor"]
+LIVE = ["run", "seal", "round close", "promote", "collect", "sample", "init", "dataset", "lock"]
+LOOK = ["trace", "summary", "check", "compare", "glossary", "doctor", "regress"]
 
 
 def test_the_commands_are_those_that_the_design_names():

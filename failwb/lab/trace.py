@@ -107,11 +107,11 @@ def trace_plan(wb: Workbench, id: str) -> dict[str, Any]:
     plan = read_json(sealed if sealed.is_file() else wb.path(f"out/propose/plans/{id}.json"))
     seals = [e["name"] for e in wb.ledger.entries("seals") if id in e["body"].get("plans", [])]
     trial = _read(wb, f"out/experiment/{id}/trial.json", {"status": "not run"})
-    pattern = _pattern(wb, plan["pattern"])
+    pattern, promotion = _pattern(wb, plan["pattern"]), wb.ledger.get("promotions", id)
     return {"plan": {k: plan[k] for k in ("remedy", "params", "cause", "round", "evidence", "window", "seeds")}, "sealed": seals,
             "verdict": _verdicts(wb, "plan", id), "trial": {k: trial.get(k) for k in ("status", "rows", "units", "effect", "p", "key", "provenance")},
             "pattern": {k: pattern.get(k) for k in ("id", "name", "predicate")}, "segments": segments_of(wb, None),
-            "checkpoint": checkpoint_of(wb, plan["checkpoint"])}
+            "checkpoint": checkpoint_of(wb, plan["checkpoint"]), "promoted": promotion["body"]["version"] if promotion else None}
 
 # %% ../../nbs/lab/05_trace.ipynb #6ec919c1
 def _plain_row(row: dict[str, Any]) -> dict[str, Any]:

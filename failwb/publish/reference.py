@@ -127,6 +127,7 @@ TOLD: dict[str, Callable[[dict], str]] = {
         f"{sum(v['verdict'] == name for v in b['verdicts'])} × {name}"
         for name in sorted({v["verdict"] for v in b["verdicts"]})) or "no plan"),
     "contracts": lambda b: f"Version {b['version']} of the data contract was recorded",
+    "promotions": lambda b: f"The candidate of plan {b['plan'][:6]} became checkpoint {b['version']}, in place of {b['replaces']}",
     "triage": lambda b: f"{b['target']} was triaged: {b.get('status') or 'noted'}",
 }
 

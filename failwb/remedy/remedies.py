@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ODD_ROWS', 'GAP', 'LEFT_OUT', 'ENOUGH', 'WEIGHTS', 'CORRECTIONS', 'refuted', 'cause_for', 'answered_cause',
-           'DoNothing', 'RollBack', 'usual_and_sent', 'dividing_line', 'UnitFixRemedy', 'lessons', 'retrain',
+           'DoNothing', 'RollBack', 'usual_and_sent', 'dividing_line', 'UnitFixRemedy', 'lessons', 'kept', 'retrain',
            'teachable', 'halves', 'choose', 'SliceReweight', 'appraised', 'doubtful', 'corrected', 'doubtful_shares',
            'PruneRelabel']
 
@@ -138,18 +138,24 @@ class UnitFixRemedy:
 
 # %% ../../nbs/remedy/02_remedies.ipynb #4557757a
 def lessons(case: Case) -> pd.DataFrame:
-    "Return what a refit may learn from, training table first: x.*, label, weight and `inside` (of the pattern)."
-    columns = [*("x." + name for name in case.base.features), "label", "weight"]
-    both = pd.concat([case.reference[columns], case.develop.assign(weight=1.0)[columns]], ignore_index=True)
+    "Return what a refit may learn from, training table first: row, x.*, label, weight and `inside` (of the pattern)."
+    columns = ["row", *("x." + name for name in case.base.features), "label", "weight"]
+    fresh = case.develop.assign(row=case.develop["event_id"], weight=1.0)
+    fresh = fresh[~fresh["row"].isin(case.reference["row"])]
+    both = pd.concat([case.reference[columns], fresh[columns]], ignore_index=True)
     return both.assign(inside=inside(case, both))
 
 
 LEFT_OUT = 0.1  # share of the rows that a seed leaves out
 
 
+def kept(table: pd.DataFrame, seed: int) -> pd.DataFrame:
+    "Return the rows of `table` that `seed` keeps."
+    return table[np.random.default_rng(seed).random(len(table)) >= LEFT_OUT].reset_index(drop=True)
+
+
 def retrain(case: Case, table: pd.DataFrame, seed: int) -> Any:
-    "Fit the served model's recipe on the rows of `table` (x.*, label, weight) that `seed` keeps."
-    table = table[np.random.default_rng(seed).random(len(table)) >= LEFT_OUT]
+    "Fit the served model's recipe on `table` (x.*, label, weight); `seed` fixes its randomness."
     recipe = clone(case.base.model)
     recipe.set_params(**{name: seed for name in recipe.get_params() if name.endswith("random_state")})
     y = encode(case.task, table["label"])
@@ -203,10 +209,14 @@ class SliceReweight:
         answered_cause(self.categories, case)
         return choose(self, *halves(case), WEIGHTS)
 
-    def build(self, case: Case, params: dict, seed: int) -> Any:
-        "Refit on the training table and the develop rows of `case`."
+    def taught(self, case: Case, params: dict, seed: int) -> pd.DataFrame:
+        "Return the training table and the develop rows of `case`, those of the pattern weighted up."
         table = lessons(case)
-        return retrain(case, table.assign(weight=np.where(table["inside"], params["weight"], 1.0)), seed)
+        return kept(table.assign(weight=np.where(table["inside"], params["weight"], 1.0)), seed)
+
+    def build(self, case: Case, params: dict, seed: int) -> Any:
+        "Refit on what is `taught`."
+        return retrain(case, self.taught(case, params, seed), seed)
 
 # %% ../../nbs/remedy/02_remedies.ipynb #9c03157b
 def appraised(case: Case) -> Case:
@@ -265,7 +275,11 @@ class PruneRelabel:
         teacher, judges = halves(case)
         return choose(self, appraised(teacher), judges, CORRECTIONS)
 
-    def build(self, case: Case, params: dict, seed: int) -> Any:
-        "Refit on the corrected training table and the develop rows of `case`."
+    def taught(self, case: Case, params: dict, seed: int) -> pd.DataFrame:
+        "Return the corrected training table and the develop rows of `case`."
         known = case if "quality" in case.reference else appraised(case)
-        return retrain(case, lessons(corrected(known, params)), seed)
+        return kept(lessons(corrected(known, params)), seed)
+
+    def build(self, case: Case, params: dict, seed: int) -> Any:
+        "Refit on what is `taught`."
+        return retrain(case, self.taught(case, params, seed), seed)

@@ -24,6 +24,7 @@ KINDS = {
     "seals": "which plans belong to a round, and its error rate",
     "approvals": "who agreed to a change",
     "rounds": "closed rounds: verdicts and the error rate they spent",
+    "promotions": "which adopted candidate became which checkpoint",
     "triage": "what people said about a failure or pattern",
     "messages": "discussion",
     "reviews": "periodic reviews that were held",
