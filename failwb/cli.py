@@ -225,7 +225,7 @@ def init(
 
 @app.command(rich_help_panel=LIVE)
 def dataset(
-    name: Annotated[str, typer.Argument(help="A public data set: adult.")],
+    name: Annotated[str, typer.Argument(help="A public data set: adult, adult3, bike or elec2.")],
     path: Annotated[Path, typer.Argument(help="Parquet file to write.")],
     as_json: AsJson = False,
 ) -> None:
