@@ -139,13 +139,14 @@ def environment() -> dict[str, str]:
 # %% ../../nbs/models/00_checkpoint.ipynb #521b2922
 def save_checkpoint(folder: Path, model, *, features: list[str], positive: str | None = None, negative: str | None = None, task: str = "binary",
                     classes: Sequence[str] = (), threshold: float = 0.5, reference: str | None = None, parent: str | None = None,
-                    origin: str = "trained", notes: dict | None = None) -> Checkpoint:
+                    origin: str = "trained", notes: dict | None = None, stands_for: Sequence[str] = ()) -> Checkpoint:
     "Write `model` and its description to `folder`, whose name is the version; refuses to change an existing checkpoint."
     folder, data = Path(folder), dumps_stable(model)
     body = {"schema": 1, "version": folder.name, "sha256": sha(data), "parent": parent, "features": list(features),
             "positive": positive, "negative": negative, "threshold": threshold, "reference": reference,
             "environment": environment(), "notes": notes or {}, "origin": origin}
     body |= {"task": task, "classes": list(classes)} if task != "binary" else {}
+    body |= {"stands_for": list(stands_for)} if stands_for else {}
     if (folder / "checkpoint.json").exists() and read_json(folder / "checkpoint.json") != body:
         raise ModelError(f"Checkpoint {folder.name!r} exists with other content, and checkpoints are immutable. Hint: choose a new version.")
     folder.mkdir(parents=True, exist_ok=True)
@@ -160,7 +161,8 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     if not (folder / "checkpoint.json").exists():
         raise ModelError(f"No checkpoint in {folder.name!r}. Expected: checkpoint.json and model.skops. Hint: `dvc pull data`.")
     body = read_json(folder / "checkpoint.json")
-    model = loads_trusted((folder / "model.skops").read_bytes(), body["sha256"])
+    logged = body.get("kind") == "log"  # known from a prediction log alone: nobody has the model
+    model = None if logged else loads_trusted((folder / "model.skops").read_bytes(), body["sha256"])
     known = {name: body[name] for name in Checkpoint.__slots__ if name in body}
     return Checkpoint(**known | {"features": tuple(body["features"]), "classes": tuple(body.get("classes", ())), "model": model})
 
@@ -168,8 +170,9 @@ def load_checkpoint(folder: Path) -> Checkpoint:
 def checkpoint_by_sha(checkpoints_folder: Path, sha256: str) -> Checkpoint:
     "Load the checkpoint whose model has the hash `sha256`. Raises `ModelError` naming the known ones."
     known = {}
-    for path in sorted(Path(checkpoints_folder).glob("*/checkpoint.json")):
-        known[read_json(path)["sha256"]] = path.parent
+    found = [(read_json(path), path.parent) for path in sorted(Path(checkpoints_folder).glob("*/checkpoint.json"))]
+    for body, folder in sorted(found, key=lambda o: o[0].get("kind") != "log"):  # a model goes before the log's mention of it
+        known |= dict.fromkeys([body["sha256"], *body.get("stands_for", [])], folder)
     if sha256 not in known:
         listed = ", ".join(f"{folder.name} ({digest[:8]})" for digest, folder in known.items()) or "none"
         raise ModelError(f"No checkpoint with sha256 {sha256!r}. Known: {listed}. Hint: add the model that served these events.")
