@@ -49,7 +49,8 @@ def _refused(events: pd.DataFrame, outcomes: pd.DataFrame, threshold: float) -> 
 
 
 def _silent(events: pd.DataFrame, outcomes: pd.DataFrame, threshold: float) -> tuple[np.ndarray, np.ndarray]:
-    missing = (events["prediction"].isna() | events["score"].isna()).to_numpy().astype(float)
+    scored = events["score"].notna().groupby(events["checkpoint"], dropna=False).transform("any")  # some logs keep no scores at all
+    missing = (events["prediction"].isna() | events["score"].isna() & scored).to_numpy().astype(float)
     return missing, (missing >= threshold) & (events["status"].to_numpy() < 400)
 
 

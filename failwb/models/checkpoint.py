@@ -95,13 +95,14 @@ def _write(folder: Path, body: dict, files: dict[str, bytes]) -> None:
 # %% ../../nbs/models/00_checkpoint.ipynb #checkpoint-save
 def save_checkpoint(folder: Path, model, *, features: list[str], positive: str | None = None, negative: str | None = None, task: str = "binary",
                     classes: Sequence[str] = (), threshold: float = 0.5, reference: str | None = None, parent: str | None = None,
-                    origin: str = "trained", notes: dict | None = None, form: Form | None = None) -> Checkpoint:
+                    origin: str = "trained", notes: dict | None = None, form: Form | None = None, stands_for: Sequence[str] = ()) -> Checkpoint:
     "Write `model` (as the bytes of its `form`, where it came in one) and its description to `folder`, whose name is the version; refuses to change an existing checkpoint."
     folder, own = Path(folder), form or _own_form(model)
     body = {"schema": 1, "version": folder.name, "sha256": own.sha256, "parent": parent, "features": list(features),
             "positive": positive, "negative": negative, "threshold": threshold, "reference": reference,
             "environment": own.environment, "notes": notes or {}, "origin": origin}
     body |= {"task": task, "classes": list(classes)} if task != "binary" else {}
+    body |= {"stands_for": list(stands_for)} if stands_for else {}
     pinned = getattr(last_step(model), "pinned", None) if own.kind == "skops" else None
     body |= _described(own) | ({"pins": pinned} if pinned else {})
     _write(folder, body, {} if own.content is None else {load("model", own.kind).stored: own.content})
@@ -111,6 +112,8 @@ def save_checkpoint(folder: Path, model, *, features: list[str], positive: str |
 def _model_of(folder: Path, body: dict) -> Any:
     "Load the model that checkpoint.json (`body`) describes."
     kind, pinned = body.get("kind", "skops"), body.get("pins")
+    if kind == "log":  # known from a prediction log alone: nobody has the model
+        return None
     plugin = load("model", kind)
     if plugin.stored and not (folder / plugin.stored).is_file():
         raise ModelError(f"Checkpoint {folder.name!r} lacks its file {plugin.stored}. Hint: `dvc pull data`.")
@@ -136,8 +139,9 @@ def load_checkpoint(folder: Path) -> Checkpoint:
 def checkpoint_by_sha(checkpoints_folder: Path, sha256: str) -> Checkpoint:
     "Load the checkpoint whose model has the hash `sha256`. Raises `ModelError` naming the known ones."
     known = {}
-    for path in sorted(Path(checkpoints_folder).glob("*/checkpoint.json")):
-        known[read_json(path)["sha256"]] = path.parent
+    found = [(read_json(path), path.parent) for path in sorted(Path(checkpoints_folder).glob("*/checkpoint.json"))]
+    for body, folder in sorted(found, key=lambda o: o[0].get("kind") != "log"):  # a model goes before the log's mention of it
+        known |= dict.fromkeys([body["sha256"], *body.get("stands_for", [])], folder)
     if sha256 not in known:
         listed = ", ".join(f"{folder.name} ({digest[:8]})" for digest, folder in known.items()) or "none"
         raise ModelError(f"No checkpoint with sha256 {sha256!r}. Known: {listed}. Hint: add the model that served these events.")

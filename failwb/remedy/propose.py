@@ -306,7 +306,7 @@ def propose(open_rows: pd.DataFrame, split: dict, patterns: list[dict], causes: 
     "Return ranked remedies of every confirmed pattern, the plans of the round and a summary, as files by name."
     rules = Rules(cutoff, embargo_days, minimum_effect, screening, probe, effort, maximum_plans, plans_per_pattern, alpha, power,
                   permutations, seeds, units_minimum, margins)
-    served = current_checkpoint(checkpoints, open_rows[open_rows["score"].notna()])
+    served = current_checkpoint(checkpoints, open_rows[open_rows["prediction"].notna()])
     models = models_of(checkpoints, references, served.sha256)
     evidence, taught = evidence_digest(manifest, *models[:2], references), [entry["body"] for entry in entries_in(rounds)]
     share = split["confirm_labelled"] / max(1, split["develop_labelled"] + split["select_labelled"])
