@@ -271,6 +271,10 @@ def init(
     table: Annotated[Path | None, typer.Option(help="CSV or Parquet with features and label.")] = None,
     label: Annotated[str | None, typer.Option("--label", "--label-column", help="Column to predict: two classes, up to 20, or a number.")] = None,
     train: Annotated[bool, typer.Option("--train", help="Train a scikit-learn model on a hashed part; the rest becomes traffic.")] = False,
+    model: Annotated[str | None, typer.Option(help="Your own model: a .skops or .onnx file, a v2 endpoint, a Python callable; it answers all of the table.")] = None,
+    train_rows: Annotated[Path | None, typer.Option(help="With --model: CSV or Parquet with the rows that taught it.")] = None,
+    kind: Annotated[str | None, typer.Option(help="With --model: its form, where the name does not show it.")] = None,
+    trust: Annotated[bool, typer.Option("--trust", help="With --model: run code of yours.")] = False,
     task: Annotated[str, typer.Option(help="binary, multiclass, regression, or auto: what the column looks like.")] = "auto",
     positive: Annotated[str | None, typer.Option(help="Of two classes, the one whose probability is predicted.", show_default="the rarer")] = None,
     tolerance: Annotated[float | None, typer.Option(help="A predicted number that is off by more is wrong.", show_default="drafted from a model")] = None,
@@ -293,6 +297,8 @@ def init(
 
     Example: `failwb init churn --table churn.csv --label churned --train && cd churn && failwb run`
 
+    Example: `failwb init churn --table served.csv --label churned --model churn.skops --train-rows taught.csv`
+
     Example: `failwb init churn --log predictions.csv --labels outcomes.csv && cd churn && failwb run`
     """
     if (table is None) == (log is None):
@@ -307,7 +313,9 @@ def init(
 
     if label is None:
         raise FailwbError("Which column is predicted? Hint: `--label COLUMN`.")
-    report = scaffold(folder, table, label, train=train, task=task, positive=positive, tolerance=tolerance, subject=subject, time=time, label_time=label_time,
+    if model and train or not model and (train_rows or kind or trust):
+        raise FailwbError("--model brings your own model, with --train-rows, --kind and --trust about it; --train has one trained. Allowed: one of the two.")
+    report = scaffold(folder, table, label, train=train, model=model, train_rows=train_rows, kind=kind, trust=trust, task=task, positive=positive, tolerance=tolerance, subject=subject, time=time, label_time=label_time,
                       owner=owner, say=_say)
     if as_json:
         _show(report, True)

@@ -11,7 +11,6 @@ __all__ = ['UNITS', 'YEARS', 'TRUTH', 'SHA256', 'plain_text', 'times_of', 'class
 import math
 import re
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,7 +21,7 @@ from .columns import Columns
 from .logfile import Piece
 from ..models.answer import label_text
 from ..record.contract import Contract, Field
-from ..record.tables import PREFIX, features, settle, sha
+from ..record.tables import PREFIX, settle, sha
 from ..record.task import PROBABILITY, number_text
 from ..vault.pseudonyms import pseudonym
 

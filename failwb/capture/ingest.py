@@ -28,7 +28,6 @@ from .logfile import Piece, pieces, rows_in
 from .segments import append_segment, read_labels, read_manifest
 from .spool import Spool
 from ..record.contract import Contract
-from ..record.errors import PrivacyError, WorkbenchError
 from ..record.tables import file_sha, read_json, read_table, write_json, write_table
 from ..vault.pseudonyms import subject_key
 from ..workbench import Workbench

@@ -4,10 +4,9 @@
 
 # %% auto #0
 __all__ = ['TRAIN_SHARE', 'LEAST', 'IGNORED', 'NO_EVIDENCE', 'PATHS', 'WORKFLOW', 'MAY_STAND', 'event_times', 'event_ids',
-           'subjects_of', 'parts', 'check_parts', 'as_events', 'as_labels', 'train_checkpoint', 'Import',
-           'record_traffic', 'default_params', 'asks_words', 'scaffold_files', 'command', 'dvc', 'in_git',
-           'start_versions', 'track_data', 'examine', 'without_leaks', 'with_tolerance', 'all_or_nothing', 'init',
-           'next_steps']
+           'subjects_of', 'parts', 'check_parts', 'as_events', 'as_labels', 'Import', 'record_traffic',
+           'default_params', 'asks_words', 'scaffold_files', 'command', 'dvc', 'in_git', 'start_versions', 'track_data',
+           'examine', 'without_leaks', 'with_tolerance', 'answered_parts', 'all_or_nothing', 'init', 'next_steps']
 
 # %% ../../nbs/lab/02_init.ipynb #8a20ff8a
 import datetime as dt
@@ -19,7 +18,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -29,15 +28,15 @@ import pandas as pd
 
 from ..capture.segments import append_segment, head
 from .infer import Draft, TableError, as_text, draft_contract, read_own_table, typed
+from .first_model import Brought, bring, keep_brought, taught_rows, train_checkpoint
 from .target import check_label, leaks, target_of, tolerance_of
 from ..models.answer import answer
-from ..models.checkpoint import Checkpoint, environment, save_checkpoint
-from ..models.train import fit, make_pipeline
+from ..models.checkpoint import Checkpoint, environment
 from ..record.contract import Contract
 from ..record.durable import explained
 from ..record.errors import TooLittleData, UnknownColumn, UnknownName, WorkbenchError, one_of
 from ..record.provenance import package_root
-from ..record.tables import canonical, file_sha, prefixed, sha, write_table
+from ..record.tables import canonical, file_sha, prefixed, sha
 from ..record.task import encode, errors, task_of
 from ..remedy.turn import trouble
 from ..vault.contracts import record_contract
@@ -91,8 +90,8 @@ def parts(subjects: pd.Series, times: pd.Series) -> pd.Series:
 
 
 def check_parts(part: pd.Series, labels: pd.Series, task: str) -> None:
-    "Raise `TooLittleData` where the training part or the traffic has too few labels to learn from, or to judge by."
-    for name in ("train", "traffic"):
+    "Raise `TooLittleData` where the training part, if there is one, or the traffic has too few labels to learn from, or to judge by."
+    for name in ("train", "traffic") if (part == "train").any() else ("traffic",):
         seen = labels[part == name]
         if task == "regression":
             if len(seen) < 10 * LEAST or seen.nunique() < 3:
@@ -120,16 +119,6 @@ def as_labels(ids: pd.Series, labels: pd.Series, times: pd.Series, source: str) 
     "Return raw labels that arrived at `times`; where a table does not say when that was, they arrive with their events."
     return pd.DataFrame({"event_id": ids, "label": labels, "time": times, "source": pd.array([source] * len(ids), dtype="str")}).reset_index(drop=True)
 
-# %% ../../nbs/lab/02_init.ipynb #51fc7eda
-def train_checkpoint(data: Path, X: pd.DataFrame, labels: pd.Series, ids: pd.Series, draft: Draft) -> Checkpoint:
-    "Train the first model on `X`, write its reference table and its checkpoint `v1` under `data`, and return it as loaded from there."
-    contract = draft.contract
-    model = fit(make_pipeline(contract.numeric, contract.categorical, seed=0, task=contract.task), X, encode(task_of(contract), labels))
-    reference = pd.concat([ids.rename("row"), prefixed(X), pd.DataFrame({"label": labels, "weight": 1.0}, index=X.index)], axis=1)
-    write_table(reference.reset_index(drop=True), data / "reference/v1.parquet")
-    return save_checkpoint(data / "checkpoints/v1", model, features=contract.features, positive=contract.positive, negative=contract.negative,
-                           task=contract.task, classes=contract.classes or (), reference="v1.parquet", notes=draft.remarks)
-
 # %% ../../nbs/lab/02_init.ipynb #0fa21fd0
 @dataclass(frozen=True, slots=True)
 class Import:
@@ -142,6 +131,7 @@ class Import:
     time: str | None  # column
     today: dt.date
     label_time: str | None = None  # column with the time at which a label was known
+    brought: Brought | None = None  # the team's own model, where it has one
 
     @property
     def labels(self) -> pd.Series:
@@ -150,10 +140,10 @@ class Import:
 
 # %% ../../nbs/lab/02_init.ipynb #4191101c
 def record_traffic(root: Path, own: Import, part: pd.Series, ids: pd.Series, times: pd.Series, subjects: pd.Series) -> dict[str, Any]:
-    "Train on one part, let the checkpoint answer the other, write both as evidence; return the figures."
-    X, contract = typed(own.table, own.draft.contract), own.draft.contract
+    "Train on one part, or keep the model that was brought; let it answer the traffic, write all as evidence; return the figures."
+    X, contract, data = typed(own.table, own.draft.contract), own.draft.contract, root / "data"
     train, live = part == "train", part == "traffic"
-    checkpoint = train_checkpoint(root / "data", X[train], own.labels[train], ids[train], own.draft)
+    checkpoint = keep_brought(data, own.brought, own.draft) if own.brought else train_checkpoint(data, X[train], own.labels[train], ids[train], own.draft)
     events = as_events(X[live], ids[live], times[live], subjects[live], checkpoint, contract)
     arrived = np.maximum(times, event_times(own.table, own.label_time, own.today)) if own.label_time else times
     labels = as_labels(ids[live], own.labels[live], arrived[live], own.path.name)
@@ -164,7 +154,7 @@ def record_traffic(root: Path, own: Import, part: pd.Series, ids: pd.Series, tim
     Ledger(root / "ledger").append("evidence", f"{n:05d}", {"head": present, "segments": n}, author=contract.owner)
     wrong = errors(task_of(contract, checkpoint.threshold), events, labels["label"]).mean()
     return {"train_rows": int(train.sum()), "traffic_rows": int(live.sum()), "left_out_rows": int((part == "left out").sum()),
-            "subjects": int(subjects[live].nunique()), "checkpoint": checkpoint.sha256, "error_rate": round(float(wrong), 4)}
+            "subjects": int(subjects[live].nunique()), "checkpoint": checkpoint.sha256, "error_rate": round(float(wrong), 4), "brought": own.brought is not None}
 
 # %% ../../nbs/lab/02_init.ipynb #1e08dcff
 def default_params() -> str:
@@ -374,11 +364,18 @@ def with_tolerance(draft: Draft, table: pd.DataFrame, most: int = 20_000) -> Dra
     return Draft(contract.model_copy(update={"tolerance": found}), draft.remarks, draft.left_out)
 
 # %% ../../nbs/lab/02_init.ipynb #50540981
+def answered_parts(own: Import) -> pd.Series:
+    "Return for each row `traffic`, or `left out` where it taught the model that was brought."
+    reference = own.brought.reference
+    taught = np.zeros(len(own.table), bool) if reference is None else taught_rows(typed(own.table, own.draft.contract), own.labels, reference)
+    return pd.Series(np.where(taught, "left out", "traffic"), index=own.table.index)
+
+
 def _traffic_of(root: Path, own: Import) -> dict[str, Any]:
     ids = event_ids(len(own.table), file_sha(own.path))
     times = event_times(own.table, own.time, own.today)
     subjects = subjects_of(own.table, own.subject, ids, lambda: subject_key(root / ".failwb"))
-    part = parts(subjects, times)
+    part = parts(subjects, times) if own.brought is None else answered_parts(own)
     check_parts(part, own.labels, own.draft.contract.task)
     return {"part": part, "ids": ids, "times": times, "subjects": subjects}
 
@@ -429,7 +426,7 @@ def _make(place: Path, own: Import, train: bool, say: Callable[[str], None]) -> 
     if not with_git:
         say("git is not installed: decisions and results cannot be traced to a commit; install git, then `git init` and `dvc config --unset core.no_scm`")
     _write_scaffold(place, own)
-    say("training on one part, predicting the rest" if train else "no model: capture traffic of your own")
+    say("asking your model" if own.brought else "training on one part, predicting the rest" if train else "no model: capture traffic of your own")
     figures = record_traffic(place, own, **rows) if train else {}
     if train:
         say("handing the evidence to DVC")
@@ -437,14 +434,24 @@ def _make(place: Path, own: Import, train: bool, say: Callable[[str], None]) -> 
     return figures | {"git": with_git}
 
 
-def init(folder: Path | str, table: Path | str, label: str, *, train: bool = True, say: Callable[[str], None] = lambda text: None, **about: Any) -> dict[str, Any]:
-    "Scaffold a workbench in `folder` for a table of rows with a `label`; `about` it: what `examine` takes. Return what was done, for a person to read."
+def _with_model(own: Import, model: str, training: Path | None, kind: str | None, trust: bool, say: Callable[[str], None]) -> Import:
+    say(f"trying the model {Path(model).name} in a process of its own")
+    brought = bring(model, own.draft.contract, typed(own.table, own.draft.contract), training, kind, trust)
+    for warning in brought.loaded.warnings:
+        say(warning)
+    return replace(own, brought=brought)
+
+
+def init(folder: Path | str, table: Path | str, label: str, *, train: bool = True, model: str | None = None, train_rows: Path | None = None, kind: str | None = None,
+         trust: bool = False, say: Callable[[str], None] = lambda text: None, **about: Any) -> dict[str, Any]:
+    "Scaffold a workbench in `folder` for a table of rows with a `label`; `about` it: what `examine` takes; `model`: the one that answers, else one is trained. Return what was done."
     root, path = Path(folder), Path(table)
     _check_folder(root, path)
     say(f"reading {path.name}")
     own = examine(path, label, **about)
+    own = _with_model(own, model, train_rows, kind, trust, say) if model else own
     with all_or_nothing(root) as place:
-        figures = _make(place, own, train, say)
+        figures = _make(place, own, train or model is not None, say)
     return _report(root, own, figures)
 
 # %% ../../nbs/lab/02_init.ipynb #091c6d93
@@ -454,9 +461,9 @@ def next_steps(report: dict[str, Any]) -> str:
     lines = [f"A workbench for {report['rows']:,} rows of {report['table']} in {report['workbench']}: {report['features']} features. {report['target']} is predicted ({report['task']}): "
              f"{report['asks']}.", f"Left out:{left_out}" if left_out else "No column was left out."]
     if "train_rows" in report:
-        lines += [f"A model was trained on {report['train_rows']:,} rows and answered {report['traffic_rows']:,} others, {report['error_rate']:.1%} of them wrongly.",
-                  f"Rows are held out {report['held_out']}."]
-        lines += [f"{report['left_out_rows']:,} later rows of subjects that train were left out."] if report["left_out_rows"] else []
+        who, why = ("Your model", "rows that taught it") if report["brought"] else (f"A model was trained on {report['train_rows']:,} rows and", "later rows of subjects that train")
+        lines += [f"{who} answered {report['traffic_rows']:,} {'rows' if report['brought'] else 'others'}, {report['error_rate']:.1%} of them wrongly.", f"Rows are held out {report['held_out']}."]
+        lines += [f"{report['left_out_rows']:,} {why} were left out."] if report["left_out_rows"] else []
     run = "failwb run" if "train_rows" in report else "wrap your service (failwb.capture.asgi), failwb collect, failwb run"
     return "\n".join([*lines, "", "Next:", f"  cd {shlex.quote(report['workbench'])}", "  read contract.yaml: it is a draft, and its comments say what was seen",
                       *(["  git add -A && git commit -m 'A workbench'"] if report.get("git", True) else []), f"  {run}"])
