@@ -85,7 +85,7 @@ def _meaning(name: str, a: Field, b: Field, trace: Trace) -> list[Change]:
         kind = COMPATIBLE if (a.type, b.type) in WIDER else NARROWING if (b.type, a.type) in WIDER else BREAKING
         advice = f"Migration: `map: {{{name}: {{old value: new value}}}}`." if kind == BREAKING else ""
         found.append(Change(name, kind, f"type {a.type} → {b.type}", advice, kind == BREAKING and name in trace.mapped))
-    if (a.unit or None) != (b.unit or None):
+    if (a.unit or None) != (b.unit or None) and b.type not in ("category", "text"):
         factor = trace.scaled.get(name)
         covered = f"the migration multiplies old values by {factor:g}" if factor is not None else f"Migration: `scale: {{{name}: factor}}`, with 1 where only the word changed."
         found.append(Change(name, BREAKING, f"unit {a.unit or 'none'} → {b.unit or 'none'}", covered, factor is not None))

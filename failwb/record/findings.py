@@ -44,10 +44,9 @@ def worst_first(found: Iterable[Finding], order: Iterable[str] = ()) -> list[Fin
 def unreadable(error: ContractError) -> list[Finding]:
     "Return one finding per mistake of a contract that could not be read."
     lines = [line.strip() for line in str(error).split("\n  ")]
-    said = lines[1:] or [" ".join(str(error).split())]
-    places = [re.match(r"(?:columns\.)?(.+?)(?:\.\w+)?: ", line) for line in lines[1:]]
-    names = [p[1] if p and line.startswith("columns.") else "" for p, line in zip(places, lines[1:], strict=True)] or [""]
-    return [Finding("error", name, what, "Mend contract.yaml; nothing can be checked or collected before.") for name, what in zip(names, said, strict=True)]
+    said = lines[1:] if lines[0].endswith("cannot be used:") else [" ".join(str(error).split())]
+    places = [re.match(r"columns\.(.+?)(\.\w+)?: ", line) for line in said]
+    return [Finding("error", place[1] if place else "", what, "Mend contract.yaml; nothing can be checked or collected before.") for place, what in zip(places, said, strict=True)]
 
 # %% ../../nbs/record/12_findings.ipynb #findings-whole
 PLACEHOLDERS = {"", "todo", "tbd", "fixme", "xxx", "owner", "me", "you", "nobody", "somebody", "someone", "unknown", "none", "n/a", "na", "-", "?", "changeme", "name", "team", "test"}
