@@ -20,6 +20,7 @@ from failwb.record.tables import read_json, read_table
 CONTRACT = (ROOT / "contract.yaml").read_text(encoding="utf-8")
 REGIONS = ["centre", "east", "north", "south", "west"]
 WRONG = "migrations: [{from: '1', to: '1.0', scale: {incone: 2}}]\n"
+MISFIT = "migrations: [{from: '1', to: '1.0', fill: {term: long}}]\n"
 ADDED = "owner: risk-models@bank.example"
 
 
@@ -76,6 +77,7 @@ def write(root, *edits):
         ([("task: binary", "task: [")], 1, "error", "is not YAML"),
         ([("name: loans", "1: 2\nname: loans")], 1, "error", "Keys should be strings"),
         ([("columns:\n", f"{WRONG}columns:\n")], 1, "error", "names incone"),
+        ([("columns:\n", f"{MISFIT}columns:\n")], 1, "error", "fills term with 'long', which is no integer"),
     ],
     ids=lambda o: (o[0][1].strip() or "removed")[:30] if isinstance(o, list) and o else None,
 )  # fmt: skip

@@ -135,8 +135,9 @@ def carried(field: Field, name: str, trace: Trace) -> Field:
 def alike(name: str, field: Field, others: dict[str, Field]) -> str | None:
     "Return the field among `others` that may be `field` under a new name, or None."
     def nearness(other: str) -> float:
-        same = field.description and field.description == others[other].description or field.categories and field.categories == others[other].categories
-        return 2.0 if same else SequenceMatcher(None, name.lower(), other.lower()).ratio()
+        there, spelling = others[other], SequenceMatcher(None, name.lower(), other.lower()).ratio()
+        same = field.description and field.description == there.description or field.categories and field.categories == there.categories
+        return 2.0 if same else max(spelling, 0.6 + spelling / 10 if field == there else 0.0)
 
     near = sorted((o for o, f in others.items() if f.type == field.type), key=lambda o: (-nearness(o), o))
     return near[0] if near and nearness(near[0]) >= 0.6 else None
