@@ -595,7 +595,10 @@ def contract_record(
     """
     from failwb.lab.contracts import record
 
-    _show(record(_workbench(workbench), file), as_json, title="contract")
+    wb = _workbench(workbench)
+    with _holding(wb, "contract record"):
+        result = record(wb, file)
+    _show(result, as_json, title="contract")
 
 # %% ../nbs/02_cli.ipynb #cli-regress
 @app.command(rich_help_panel=LOOK)

@@ -13,8 +13,9 @@ from typer.testing import CliRunner
 from failwb.cli import app
 from failwb.workbench import STAGES
 
-LIVE = ["run", "seal", "round close", "promote", "collect", "sample", "init", "dataset", "lock"]
+LIVE = ["run", "seal", "round close", "promote", "collect", "sample", "init", "dataset", "lock", "contract record"]
 LOOK = ["trace", "summary", "check", "compare", "glossary", "doctor", "regress"]
+LOOK += ["contract check", "contract diff", "contract infer"]
 
 
 def test_the_commands_are_those_that_the_design_names():

@@ -29,6 +29,7 @@ from .segments import append_segment, read_labels, read_manifest
 from .spool import Spool
 from ..record.contract import Contract
 from ..record.tables import file_sha, read_json, read_table, write_json, write_table
+from ..vault.contracts import record_contract
 from ..vault.pseudonyms import subject_key
 from ..workbench import Workbench
 
@@ -190,8 +191,8 @@ def labels_in(path: Path, said: Told, contract: Contract, track: Callable[..., I
 SEGMENT = 250_000  # labels
 
 
-def write_events(folder: Path, staged: Staged, fate: np.ndarray, source: dict[str, Any]) -> int:
-    "Write the new events of a staged log as segments; return how many there are."
+def write_events(folder: Path, staged: Staged, fate: np.ndarray, source: dict[str, Any], contract: str) -> int:
+    "Write the new events of a staged log as segments under the version `contract`; return how many there are."
     parts = staged.index["part"].to_numpy()
     kept = [staged.index["row"].to_numpy()[(parts == p) & (fate == "new")] for p in range(len(staged.files))]
     n = sum(1 for k in kept if len(k))
@@ -199,15 +200,15 @@ def write_events(folder: Path, staged: Staged, fate: np.ndarray, source: dict[st
         if len(rows):
             table = read_table(file)
             new = table[table["row"].isin(rows)].drop(columns="row").sort_values(["time", "event_id"], kind="stable", ignore_index=True)
-            append_segment(folder, "events", new, source | {"segments": n})
+            append_segment(folder, "events", new, source | {"segments": n}, contract)
     return sum(map(len, kept))
 
 
-def write_labels(folder: Path, labels: pd.DataFrame, source: dict[str, Any]) -> int:
-    "Write new labels as segments; return how many there are."
+def write_labels(folder: Path, labels: pd.DataFrame, source: dict[str, Any], contract: str) -> int:
+    "Write new labels as segments under the version `contract`; return how many there are."
     table = labels.sort_values(["time", "event_id", "label"], kind="stable", ignore_index=True).astype({"event_id": "str", "label": "str", "source": "str"})
     for start in range(0, len(table), SEGMENT):
-        append_segment(folder, "labels", table.iloc[start:start + SEGMENT].reset_index(drop=True), source)
+        append_segment(folder, "labels", table.iloc[start:start + SEGMENT].reset_index(drop=True), source, contract)
     return len(table)
 
 
@@ -311,6 +312,8 @@ def import_log(wb: Workbench, order: Order, dry_run: bool = False) -> dict[str, 
     if order.log is None and order.labels is None:
         raise LogError("Nothing to import. Allowed: a log, --labels FILE, or both. Hint: `failwb import predictions.csv --labels labels.csv`.")
     folder, report, refused = wb.path("data/segments"), {"dry_run": dry_run, "log": order.log.name if order.log else None, "guessed": {}, "notes": []}, []
+    if not dry_run:
+        record_contract(wb.ledger, wb.contract, wb.path("contract.yaml").read_text(encoding="utf-8-sig"))
     if not dry_run and folder.is_dir():
         record_head(folder, wb.ledger)  # completes an import that was killed
     wb.path(".failwb/cache").mkdir(parents=True, exist_ok=True)
@@ -338,10 +341,10 @@ def _write(wb: Workbench, order: Order, staged: Staged | None, fate: np.ndarray,
     folder.mkdir(parents=True, exist_ok=True)
     if staged:
         report["new_checkpoints"] = note_checkpoints(wb.path("data/checkpoints"), staged.checkpoints, wb.contract)
-        write_events(folder, staged, fate, {"import": order.log.name, "sha256": report["sha256"], "rows": staged.rows, "skipped": staged.rows - int((fate == "new").sum())})
+        write_events(folder, staged, fate, {"import": order.log.name, "sha256": report["sha256"], "rows": staged.rows, "skipped": staged.rows - int((fate == "new").sum())}, wb.contract.version)
     if len(labels):
         second = {"import": order.labels.name, "sha256": file_sha(order.labels)} if order.labels else {"import": order.log.name, "sha256": report["sha256"]}
-        write_labels(folder, labels, second | {"rows": report["labels"]["rows"], "skipped": report["labels"]["rows"] - len(labels)})
+        write_labels(folder, labels, second | {"rows": report["labels"]["rows"], "skipped": report["labels"]["rows"] - len(labels)}, wb.contract.version)
     record_head(folder, wb.ledger)
 
 

@@ -18,7 +18,7 @@ import pandas as pd
 
 from ..capture.segments import came_under, evidence_heads, read_events, read_labels, verify
 from ..record.contract import Contract, Field
-from ..record.migrations import migrate, migrate_answers, told
+from ..record.migrations import check_numbers, migrate, migrate_answers, told
 from ..record.tables import PREFIX, stable_sort
 from ..record.versions import Way, way_from
 from ..vault.contracts import recorded_contracts
@@ -170,6 +170,7 @@ def sift_way(events: pd.DataFrame, way: Way, contract: Contract) -> tuple[pd.Dat
         moved = migrate(moved, step, target)
         target = step.rename.get(target, target)
         steps += [(name, f"migrated from {step.old}: {words}") for name, words in told(step)]
+    check_numbers(moved, contract, f"what version {way.version} came with")
     moved = moved.assign(raw=pd.array([None] * len(moved), dtype="str"))
     again, later, more = sift(moved, contract)
     done = [pd.DataFrame({"row": moved.index + len(events), "field": name, "change": change, "time": moved["time"]}) for name, change in steps]

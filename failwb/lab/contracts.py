@@ -20,7 +20,7 @@ import pandas as pd
 from ..capture.segments import came_under, read_events
 from ..catalog.validate import erased_subjects, migrated, schema_drift, sift_all, ways_of
 from .infer import Draft, as_numbers, as_text, kind_of
-from ..publish.markup import count, percent, plain, plural, table
+from ..publish.markup import count, percent, plain, plural, prose, table
 from ..record.contract import Contract, Field, load_contract
 from ..record.difference import MEANS, NARROWING, Change, changes, migration_draft, steps_between
 from ..record.errors import ContractError
@@ -110,7 +110,7 @@ def _together(found: Sequence[Mapping[str, str]]) -> list[list[str]]:
     rows: dict[tuple[str, str, str], list[str]] = {}
     for f in found:
         rows.setdefault((f["level"], f["what"], f["do"]), []).append(f["field"])
-    return [[MARKS[level], _names(names), plain(what), plain(do)] for (level, what, do), names in rows.items()]
+    return [[MARKS[level], _names(names), prose(what), prose(do)] for (level, what, do), names in rows.items()]
 
 
 def _names(names: Sequence[str]) -> str:
@@ -210,7 +210,7 @@ def difference_markdown(report: Mapping[str, Any]) -> str:
     if not report["changes"]:
         return f"{head}\n\nNothing changed.\n"
     tally = ", ".join(f"{report[kind]} {kind}" for kind in reversed(MEANS) if report[kind])
-    rows = [[c["kind"] + (" (open)" if c["kind"] == "breaking" and not c["covered"] else ""), _names([c["field"]]), plain(c["what"]), _effect(c), plain(c["do"])] for c in report["changes"]]
+    rows = [[c["kind"] + (" (open)" if c["kind"] == "breaking" and not c["covered"] else ""), _names([c["field"]]), plain(c["what"]), _effect(c), prose(c["do"])] for c in report["changes"]]
     parts = [head, f"**{tally}.**", table(["Change", "Field", "What", "Evidence", "To look at"], rows)]
     if e := report["evidence"]:
         parts.append(f"Of {count(e['events'])} events, {count(e['passed_before'])} pass under {plain(report['old'])}; {count(e['quarantined_now'])} of those would be quarantined.")

@@ -168,7 +168,7 @@ def permute_losses(workbench: Path | str, seed: int) -> dict[str, int]:
     else:
         twin = dealt_classes(predicted, label, subjects.astype(str), task.labels, seed)
     table = pd.DataFrame({"event_id": rows["event_id"], "label": pd.array(twin, dtype="str"), "time": rows["time"] + pd.Timedelta(microseconds=1), "source": "permuted losses"})
-    append_segment(segments, "labels", table)
+    append_segment(segments, "labels", table, contract=wb.contract.version)
     present, n = head(segments)
     wb.ledger.append("evidence", f"{n:05d}", {"head": present, "segments": n}, author="permuted losses")
     wrong = errors(task, rows, table["label"])

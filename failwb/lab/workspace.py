@@ -22,7 +22,7 @@ from .show import Picture, Shown, badge, banded, bars_html, figure, map_picture,
 from .trace import names as ids_of
 from .trace import resolve, trace
 from ..publish.markup import between, count, day, p_value, percent, phrase, points, short
-from ..publish.reference import predicted
+from ..publish.contract import predicted
 from ..record.errors import UnknownName, WorkbenchError
 from ..record.plugins import known
 from ..record.predicate import words

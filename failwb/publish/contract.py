@@ -10,7 +10,7 @@ __all__ = ['ROLES', 'SHOWN', 'allowed', 'fields_table', 'predicted', 'head_facts
 import html
 
 # %% ../../nbs/publish/12_contract.ipynb #contractpage-imports
-from .markup import day, facts, plain, plural, table
+from .markup import day, facts, plain, plural, prose, table
 from .pages import lead, page, section
 from .story import Story
 from ..record.contract import Contract, Field, parse_contract
@@ -94,7 +94,7 @@ def objections(story: Story) -> str:
     "Tabulate what a reviewer would object to, without a look at the calendar or the traffic."
     past = {c.version: c for _, c in recorded(story)}
     found = worst_first([*contract_findings(story.contract), *history_findings(story.contract, past)], story.contract.columns)
-    return table(["", "Field", "What", "What to do"], [[f.level, plain(f.field) or "contract", plain(f.what), plain(f.do)] for f in found]) or "Nothing, reading the contract alone."
+    return table(["", "Field", "What", "What to do"], [[f.level, plain(f.field) or "contract", prose(f.what), prose(f.do)] for f in found]) or "Nothing, reading the contract alone."
 
 
 def contract_page(story: Story) -> str:

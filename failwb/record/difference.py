@@ -85,7 +85,7 @@ def _meaning(name: str, a: Field, b: Field, trace: Trace) -> list[Change]:
         kind = COMPATIBLE if (a.type, b.type) in WIDER else NARROWING if (b.type, a.type) in WIDER else BREAKING
         advice = f"Migration: `map: {{{name}: {{old value: new value}}}}`." if kind == BREAKING else ""
         found.append(Change(name, kind, f"type {a.type} → {b.type}", advice, kind == BREAKING and name in trace.mapped))
-    if (a.unit or None) != (b.unit or None):
+    if (a.unit or None) != (b.unit or None) and b.type not in ("category", "text"):
         factor = trace.scaled.get(name)
         covered = f"the migration multiplies old values by {factor:g}" if factor is not None else f"Migration: `scale: {{{name}: factor}}`, with 1 where only the word changed."
         found.append(Change(name, BREAKING, f"unit {a.unit or 'none'} → {b.unit or 'none'}", covered, factor is not None))
@@ -135,8 +135,9 @@ def carried(field: Field, name: str, trace: Trace) -> Field:
 def alike(name: str, field: Field, others: dict[str, Field]) -> str | None:
     "Return the field among `others` that may be `field` under a new name, or None."
     def nearness(other: str) -> float:
-        same = field.description and field.description == others[other].description or field.categories and field.categories == others[other].categories
-        return 2.0 if same else SequenceMatcher(None, name.lower(), other.lower()).ratio()
+        there, spelling = others[other], SequenceMatcher(None, name.lower(), other.lower()).ratio()
+        same = field.description and field.description == there.description or field.categories and field.categories == there.categories
+        return 2.0 if same else max(spelling, 0.6 + spelling / 10 if field == there else 0.0)
 
     near = sorted((o for o, f in others.items() if f.type == field.type), key=lambda o: (-nearness(o), o))
     return near[0] if near and nearness(near[0]) >= 0.6 else None

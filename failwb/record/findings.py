@@ -44,10 +44,9 @@ def worst_first(found: Iterable[Finding], order: Iterable[str] = ()) -> list[Fin
 def unreadable(error: ContractError) -> list[Finding]:
     "Return one finding per mistake of a contract that could not be read."
     lines = [line.strip() for line in str(error).split("\n  ")]
-    said = lines[1:] or [" ".join(str(error).split())]
-    places = [re.match(r"(?:columns\.)?(.+?)(?:\.\w+)?: ", line) for line in lines[1:]]
-    names = [p[1] if p and line.startswith("columns.") else "" for p, line in zip(places, lines[1:], strict=True)] or [""]
-    return [Finding("error", name, what, "Mend contract.yaml; nothing can be checked or collected before.") for name, what in zip(names, said, strict=True)]
+    said = lines[1:] if lines[0].endswith("cannot be used:") else [" ".join(str(error).split())]
+    places = [re.match(r"columns\.(.+?)(\.\w+)?: ", line) for line in said]
+    return [Finding("error", place[1] if place else "", what, "Mend contract.yaml; nothing can be checked or collected before.") for place, what in zip(places, said, strict=True)]
 
 # %% ../../nbs/record/12_findings.ipynb #findings-whole
 PLACEHOLDERS = {"", "todo", "tbd", "fixme", "xxx", "owner", "me", "you", "nobody", "somebody", "someone", "unknown", "none", "n/a", "na", "-", "?", "changeme", "name", "team", "test"}
@@ -251,6 +250,13 @@ def _named_fields(step: Migration, contract: Contract, recorded: Mapping[str, Co
     return wrong + [(n, step.new) for n in [*step.rename.values(), *step.scale, *step.map, *step.fill] if new and n not in new.columns and n != new.target]
 
 
+def _misfits(step: Migration, new: Contract | None) -> list[tuple[str, str]]:
+    "Return (field, words) for each filled value that is not of its field's type."
+    fields = {n: (new.columns[n], value) for n, value in step.fill.items() if new and n in new.columns and value is not None}
+    return [(n, f"the migration from {step.old} fills {n} with {value!r}, which is no {field.type}") for n, (field, value) in fields.items()
+            if isinstance(value, str) != (field.type in ("category", "text")) or field.categories is not None and value not in field.categories]
+
+
 def history_findings(contract: Contract, recorded: Mapping[str, Contract], came: Collection[str] = ()) -> list[Finding]:
     "Return what is wrong between `contract` and the versions that are `recorded`; `came` are those that evidence came under."
     found = []
@@ -262,6 +268,8 @@ def history_findings(contract: Contract, recorded: Mapping[str, Contract], came:
         known = {*recorded, contract.version, *(m.old for m in contract.migrations)}
         if step.new not in known:
             found.append(Finding("error", "", f"the migration from {step.old} leads to version {step.new}, which is neither recorded nor the present one", f"Allowed: {', '.join(sorted(known))}."))
+        for name, words in _misfits(step, contract if step.new == contract.version else recorded.get(step.new)):
+            found.append(Finding("error", name, words, "Fill it with a value that the field may hold."))
         for name, version in _named_fields(step, contract, recorded):
             found.append(Finding("error", name, f"the migration from {step.old} to {step.new} names {name}, which version {version} does not have",
                                  "rename and drop name old fields; scale, map and fill new ones."))
