@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['CHUNK', 'Track', 'UNSHIPPED', 'HELD', 'bare_model', 'load_new', 'check_promise', 'check_model', 'Mend', 'artifact_of',
-           'mends', 'opened_segments', 'untaught', 'judges_of', 'errors_of', 'worsening', 'verdict_on', 'on_mend',
-           'on_pattern', 'matched_right', 'on_failures', 'on_all', 'settle_verdicts', 'other_patterns', 'regress',
-           'mended_rows', 'other_rows', 'failure_sentences', 'headline', 'regress_markdown']
+           'mends', 'candidate_of', 'opened_segments', 'untaught', 'judges_of', 'errors_of', 'worsening', 'verdict_on',
+           'on_mend', 'on_pattern', 'matched_right', 'on_failures', 'on_all', 'settle_verdicts', 'other_patterns',
+           'regress', 'mended_rows', 'other_rows', 'failure_sentences', 'headline', 'regress_markdown']
 
 # %% ../../nbs/remedy/11_regress.ipynb #regress-imports
 from collections.abc import Callable, Iterator
@@ -24,7 +24,7 @@ from ..record.errors import FailwbError, ModelError, one_of
 from ..record.predicate import pattern_rows, words
 from ..record.tables import features, settle, sha
 from ..record.task import task_of
-from .cases import Case, case_of, evidence_digest, inside, predict_loss
+from .cases import Case, candidate, case_of, evidence_digest, inside, predict_loss
 from .change import table
 from .experiment import read_plans
 from .promote import judged_candidate
@@ -88,17 +88,15 @@ class Mend:
     plan: str  # id of the adopted plan
     content: dict[str, Any]  # the plan itself
     version: str | None  # checkpoint as which the candidate was promoted; None where nobody shipped it
-    candidate: Checkpoint | None  # what mended it; None where its artifact is gone
+    artifact: Checkpoint | None  # what mended it; None where it is gone and must be built again
     held: bool  # whether a model must keep it
 
 
-def artifact_of(wb: Workbench, plan: str, promotion: dict[str, Any] | None, held: bool) -> Checkpoint | None:
-    "Load the candidate of `plan`: the promoted checkpoint, else the experiment's; None where an unshipped one is gone and not needed."
+def artifact_of(wb: Workbench, plan: str, promotion: dict[str, Any] | None) -> Checkpoint | None:
+    "Load the candidate of `plan`: the promoted checkpoint, else the experiment's; None where an unshipped one is gone."
     if promotion:
         return checkpoint_by_sha(wb.path("data/checkpoints"), promotion["sha256"])
-    if held or wb.path(f"out/experiment/{plan}/candidate").is_dir():
-        return load_checkpoint(judged_candidate(wb, plan))
-    return None
+    return load_checkpoint(judged_candidate(wb, plan)) if wb.path(f"out/experiment/{plan}").is_dir() else None
 
 
 def mends(wb: Workbench, every: bool) -> list[Mend]:
@@ -110,9 +108,14 @@ def mends(wb: Workbench, every: bool) -> list[Mend]:
         latest[adopted[plan]["pattern"]] = plan
     contents, found = read_plans(wb.path("ledger/plans")), []
     for plan in sorted(latest.values()):
-        held, promotion = every or plan in promoted, promoted.get(plan)
-        found.append(Mend(plan, contents[plan], promotion["version"] if promotion else None, artifact_of(wb, plan, promotion, held), held))
+        promotion = promoted.get(plan)
+        found.append(Mend(plan, contents[plan], promotion["version"] if promotion else None, artifact_of(wb, plan, promotion), every or plan in promoted))
     return found
+
+
+def candidate_of(mend: Mend, case: Case) -> Checkpoint:
+    "Return what mended the pattern, built again by the sealed plan where its artifact is gone."
+    return mend.artifact or replace(case.base, version="rebuilt", model=candidate(mend.content, case, mend.content["seeds"][0]))
 
 # %% ../../nbs/remedy/11_regress.ipynb #regress-opened
 def opened_segments(manifest: dict[str, Any], plan: dict[str, Any], base: Checkpoint, previous: Checkpoint | None, references: Path) -> set[str]:
@@ -177,13 +180,13 @@ def on_mend(wb: Workbench, mend: Mend, model: Checkpoint, open_rows: pd.DataFram
     plan = mend.content
     case = case_of(plan, open_rows, wb.path("data/checkpoints"), wb.path("data/reference"), wb.contract)
     about = {"pattern": plan["pattern"], "name": words(plan["predicate"], wb.contract), "plan": mend.plan, "remedy": plan["remedy"],
-             "version": mend.version, "held": mend.held}
+             "version": mend.version, "held": mend.held, "rebuilt": mend.artifact is None}
     rows = judges_of(wb, mend, case, open_rows)
     units = rows["subject"].to_numpy()
-    if mend.candidate is None or len(np.unique(units)) < least:
+    if len(np.unique(units)) < least:
         return about | dict.fromkeys(("then", "mended", "now", "worse", "low", "high")) | {"p": 1.0, "rows": len(rows), "units": len(np.unique(units))}
     what = f"Replaying {plan['pattern']}"
-    then, mended, now = (errors_of(one, rows, case, wb.progress, what) for one in (case.base, mend.candidate, model))
+    then, mended, now = (errors_of(one, rows, case, wb.progress, what) for one in (case.base, candidate_of(mend, case), model))
     means = {"then": then.mean(), "mended": mended.mean(), "now": now.mean()}
     return settle(about | means | worsening(mended, now, units, plan["seeds"][0], plan["permutations"]))
 
@@ -275,7 +278,7 @@ def _difference(found: dict[str, Any]) -> str:
 
 def mended_rows(mended: list[dict[str, Any]]) -> list[dict[str, Any]]:
     "Return the table of mended patterns for people."
-    return [{"pattern": m["name"], "remedy": m["remedy"].replace("_", " "), "shipped as": m["version"] or "not shipped", "rows": f"{m['rows']:,}",
+    return [{"pattern": m["name"], "remedy": m["remedy"].replace("_", " "), "shipped as": m["version"] or "not shipped" + ", rebuilt" * m["rebuilt"], "rows": f"{m['rows']:,}",
              "error then": _percent(m["then"]), "error of the candidate": _percent(m["mended"]), "error now": _percent(m["now"]),
              "more errors per 100 than the candidate": _difference(m), "p (Holm)": "" if m["p_adjusted"] is None else f"{m['p_adjusted']:.2g}",
              "verdict": f"**{m['verdict']}**" if m["verdict"] == "regressed" else m["verdict"]} for m in mended]
