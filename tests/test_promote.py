@@ -220,7 +220,7 @@ def fresh(shipped, tmp_path_factory):
     app.add_middleware(CaptureMiddleware, agent=agent, model="loans", checkpoint=checkpoint.sha256, path="/predict")
     app.router.routes.append(label_route(agent, "/labels"))
     with serving(app) as url:
-        answers = replay_service(asker(url, ids), setting.rows, candidate, batch=40)
+        answers = replay_service(asker(url, ids), setting.rows, candidate, setting.case.contract, batch=40)
     agent.close()
     assert agent.counts["dropped"] == agent.counts["dead_lettered"] == 0
     result = failwb("collect", "--json", cwd=root)

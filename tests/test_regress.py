@@ -9,15 +9,17 @@ import pandas as pd
 import pytest
 from house import ROOT, copy_workbench, failwb, out_json, said
 
+from failwb.lab.init import init
 from failwb.models.checkpoint import Checkpoint, dumps_stable, load_checkpoint, save_checkpoint
 from failwb.models.train import fit, make_pipeline
 from failwb.models.wrappers import UnitFix, before
 from failwb.record.errors import FailwbError
 from failwb.record.tables import canonical, features, file_sha, read_json, read_table, write_table
+from failwb.remedy.cases import Case
 from failwb.remedy.promote import promote
 from failwb.remedy.regress import regress, regress_markdown, untaught
 from failwb.remedy.remedies import retrain
-from failwb.workbench import Workbench
+from failwb.workbench import Workbench, load_stage, run_stage
 
 READ = ("data", "out/split", "out/discover", "out/propose/plans", "out/experiment", "out/gate")
 
@@ -124,8 +126,7 @@ def trained(wb: Workbench, folder: Path, change=lambda table: table, seed: int =
         y = (table["label"] == served.positive).to_numpy()
         model = fit(make_pipeline(numeric, rest, seed, **recipe), features(table)[list(served.features)], y)
     else:
-        case = type("Base", (), {"base": served})
-        model = retrain(case, table, seed)
+        model = retrain(Case([], [], [], served, None, table, table, wb.contract), table, seed)
     return save(folder, served, model)
 
 
@@ -176,6 +177,43 @@ def test_a_bare_file_is_a_model(shipped, tmp_path):
     assert {k: v for k, v in bare.items() if k != "model"} == {k: v for k, v in whole.items() if k != "model"}
 
 
+# -- other tasks
+
+
+@pytest.fixture(scope="module", params=["multiclass", "regression"])
+def own(request, tmp_path_factory) -> Workbench:
+    "A workbench for a small table of another task, up to its patterns."
+    home, rng = tmp_path_factory.mktemp(request.param), np.random.default_rng(0)
+    table = pd.DataFrame({"spent": rng.gamma(2, 50, 2500).round(2), "branch": rng.choice(["a", "b"], 2500)})
+    worth = table["spent"] * (1 + (table["branch"] == "a")) + rng.normal(0, 5, 2500)
+    target = np.digitize(worth, [80, 160]) if request.param == "multiclass" else worth.round(2)
+    table.assign(target=[f"class {t}" for t in target] if request.param == "multiclass" else target).to_csv(
+        home / "t.csv", index=False
+    )
+    init(home / "wb", home / "t.csv", "target", task=request.param, owner="ada")
+    wb = Workbench.find(home / "wb")
+    for verb in ("validate", "detect", "split", "enrich", "discover"):
+        run_stage(wb, load_stage(verb))
+    return wb
+
+
+def test_a_model_of_another_task_is_judged(own, tmp_path, sample):
+    served = load_checkpoint(own.path("data/checkpoints/v1"))
+    assert regress(own, "v1")["regressed"] == []
+    table = read_table(own.path("data/reference") / served.reference)
+    labels = table["label"].sample(frac=1.0, random_state=0, ignore_index=True)
+    case = Case([], [], [], served, None, table, table, own.contract)
+    shuffled = retrain(case, table.assign(label=labels), seed=0)
+    about = {"task": served.task, "classes": served.classes, "features": list(served.features)}
+    save_checkpoint(tmp_path / "shuffled", shuffled, **about)
+    result = regress(own, str(tmp_path / "shuffled"))
+    assert result["regressed"] == ["all predictions"] and "**1 regressed: all predictions.**" in regress_markdown(
+        result
+    )
+    with pytest.raises(FailwbError, match="cannot be judged: it asks for|the contract is"):
+        regress(own, str(sample.path("data/checkpoints/v2")))
+
+
 # -- a model that cannot be judged
 
 
@@ -194,10 +232,10 @@ def wrong_answer(X):
 
 
 ODD = {
-    "three columns": (lambda X: np.ones((len(X), 3)) / 3, "an array (20, 3)"),
-    "one column": (lambda X: np.ones(len(X)), "an array (20,)"),
-    "no probabilities": (lambda X: np.full((len(X), 2), 7.0), "from 7 to 7"),
-    "no numbers": (lambda X: np.full((len(X), 2), np.nan), "of probabilities"),
+    "three columns": (lambda X: np.ones((len(X), 3)) / 3, "classes are 0, 1, 2"),
+    "one column": (lambda X: np.ones(len(X)), "has the shape (20,)"),
+    "no probabilities": (lambda X: np.full((len(X), 2), 7.0), "scores run from 7 to 7"),
+    "no numbers": (lambda X: np.full((len(X), 2), np.nan), "scores run from nan to nan"),
     "an error": (wrong_answer, "does not answer requests (KeyError: 'surname')"),
 }
 
@@ -241,7 +279,7 @@ def not_trusted(wb, folder):
 
 UNFIT = [
     (other_features, "asks for postcode, which requests do not hold"),
-    (other_classes, "its classes are early, late, those of the contract repaid, default"),
+    (other_classes, "with the classes early, late; the contract is binary with repaid, default"),
     (not_a_model, "not a skops file"),
     (not_trusted, "types that failwb does not load: sklearn.svm"),
     (lambda wb, folder: "v9", "No model named 'v9'. Known: v1, v2"),

@@ -45,8 +45,10 @@ def raw_output(model: Any, task: Task, X: pd.DataFrame) -> np.ndarray:
     raw = np.asarray(getattr(model, wanted)(X), dtype="float64")
     if task.kind == "regression":
         return raw.reshape(len(X)) if raw.size == len(X) else raw
+    if raw.ndim != 2:
+        return raw
     places = class_places(getattr(model, "classes_", range(raw.shape[1])), task)
-    if raw.ndim != 2 or raw.shape[1] != len(places):
+    if raw.shape[1] != len(places):
         return raw
     ordered = np.zeros((len(X), len(task.labels)))
     ordered[:, places] = raw

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SHORTEST', 'Ask', 'NotAdopted', 'plan_named', 'adopted', 'judged_candidate', 'versions', 'next_version',
            'version_for', 'place', 'ancestors', 'left_behind', 'described', 'approvals_seen', 'promote', 'requests_of',
-           'asked', 'replay_service']
+           'asked', 'served_answer', 'replay_service']
 
 # %% ../../nbs/remedy/12_promote.ipynb #promote-imports
 import os
@@ -19,8 +19,10 @@ import pandas as pd
 
 from ..catalog.reproduce import replay
 from ..models.checkpoint import Checkpoint, checkpoint_by_sha, load_checkpoint
+from ..record.contract import Contract
 from ..record.errors import FailwbError, ModelError, UnknownName, UnsealedPlan
 from ..record.tables import features, file_sha, read_json, write_json
+from ..record.task import Task, number_text, task_of
 from .experiment import read_plans, seals_by_plan, unsealed_reason
 from .rounds import closed_verdicts
 from .trial import TRAINING
@@ -173,7 +175,7 @@ def promote(wb: Workbench, name: str, version: str | None = None, author: str | 
     return {**body, "new": new, "approvals": approvals_seen(wb, plan), "builds_not_on": left_behind(wb, version)}
 
 # %% ../../nbs/remedy/12_promote.ipynb #promote-replay
-Ask = Callable[[list[dict[str, Any]]], list[dict[str, Any]]]  # requests → answers, in order, each with `prediction` and `score`
+Ask = Callable[[list[dict[str, Any]]], list[dict[str, Any]]]  # requests → answers, in order
 
 
 def requests_of(rows: pd.DataFrame, names: Iterable[str]) -> list[dict[str, Any]]:
@@ -191,9 +193,17 @@ def asked(ask: Ask, requests: list[dict[str, Any]], batch: int) -> Iterator[dict
             raise ModelError(f"The service gave {len(answers)} answers to {len(part)} requests. Allowed: one for each, in their order.")
         yield from answers
 
+# %% ../../nbs/remedy/12_promote.ipynb #promote-replay-service
+def served_answer(answer: dict[str, Any], task: Task) -> dict[str, Any]:
+    "Return prediction and score of one answer as capture would store them."
+    if task.kind == "regression":
+        return {"prediction": number_text([answer["prediction"]])[0], "score": float(answer["prediction"])}
+    name = str(answer["prediction"])
+    return {"prediction": name, "score": float(answer["score"] if "score" in answer else answer["probabilities"][name])}
 
-def replay_service(ask: Ask, rows: pd.DataFrame, checkpoint: Checkpoint, batch: int = 100) -> pd.DataFrame:
+
+def replay_service(ask: Ask, rows: pd.DataFrame, checkpoint: Checkpoint, contract: Contract, batch: int = 100) -> pd.DataFrame:
     "Ask a service for `rows` and compare with `checkpoint`: event_id, score (served), replayed (by the checkpoint), same (prediction and score to nine digits)."
-    answers = list(asked(ask, requests_of(rows, checkpoint.features), batch))
-    served = {"prediction": [str(answer["prediction"]) for answer in answers], "score": [float(answer["score"]) for answer in answers]}
-    return replay(rows.assign(**served), checkpoint)
+    task = task_of(contract, checkpoint.threshold)
+    answers = [served_answer(answer, task) for answer in asked(ask, requests_of(rows, checkpoint.features), batch)]
+    return replay(rows.assign(**{name: [answer[name] for answer in answers] for name in ("prediction", "score")}), checkpoint, task)
