@@ -110,6 +110,8 @@ class CallableModel(Answers, Code):
         table = X if self.features is None else columns_of(X, self.features, self.who)
         try:
             return np.asarray(self._answer(table.copy()))  # a copy: a function may write into its table
+        except MemoryError:
+            raise  # not the rows' fault; the process that tries a model says how much it allowed
         except Exception as e:  # a foreign function may raise anything
             raise ModelError(f"{self.who} failed on {len(X)} rows: {type(e).__name__}: {e}") from e
 

@@ -82,10 +82,15 @@ def as_feed(X: pd.DataFrame, inputs: Sequence[Any]) -> dict[str, np.ndarray]:
 def classes_in(graph: bytes) -> list[Any] | None:
     "Return the classes that the nodes of `graph` name, in the order of its probabilities; None where they name none."
     onnx, _ = _packages()
-    for node in reversed(onnx.load_model_from_string(graph).graph.node):  # the last that names classes stands nearest to the output
+    body = onnx.load_model_from_string(graph).graph
+    constants = {i.name: i for i in body.initializer}
+    for node in reversed(body.node):  # the last that names classes stands nearest to the output
         for a in node.attribute:
             if a.name.startswith("classlabels_") and (a.ints or a.strings):
                 return [s.decode() for s in a.strings] or list(a.ints)
+        if node.op_type == "ArrayFeatureExtractor" and node.input[0] in constants:  # picks the label of the most probable class
+            named = onnx.numpy_helper.to_array(constants[node.input[0]]).reshape(-1).tolist()
+            return [n.decode() if isinstance(n, bytes) else n for n in named]
     return None
 
 
