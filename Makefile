@@ -18,7 +18,7 @@ export OPENBLAS_NUM_THREADS := 1
 export DVC_NO_ANALYTICS := true
 
 .NOTPARALLEL:
-.PHONY: help env repro test lab sample reproducible export clean-check evidence pipeline
+.PHONY: help env peers repro test lab sample reproducible export clean-check evidence pipeline
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' '$(firstword $(MAKEFILE_LIST))'
@@ -38,10 +38,14 @@ lab: env evidence ## JupyterLab on the first guide
 
 ## -- for whoever changes something
 
-test: env clean-check pipeline ## everything that has to hold before a commit
+test: env peers clean-check pipeline ## everything that has to hold before a commit
 	ruff check failwb nbs tests setup.py
 	nbdev_test --n_workers $(WORKERS)
 	python -m pytest
+
+PEERS := $(patsubst benchmarks/peers/%.txt,.peers/%/.ready,$(wildcard benchmarks/peers/*.txt))
+
+peers: $(PEERS) ## environments of their own, for what does not fit into ours (.peers/, cached)
 
 export: env ## nbs/**/*.ipynb -> failwb/**/*.py
 	nbdev_clean
@@ -95,4 +99,10 @@ $(READY): settings.ini setup.py pyproject.toml constraints.txt
 	@echo "Installing into .venv: a few minutes the first time."
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt -e '.[dev]'
 	.venv/bin/python -m compileall -qq -j 0 .venv/lib/python3.11/site-packages || true  # packages ship a few files of other Pythons
+	@touch '$@'
+
+.peers/%/.ready: benchmarks/peers/%.txt
+	test -x '.peers/$*/bin/python' || '$(PYTHON)' -m venv '.peers/$*'
+	'.peers/$*/bin/python' -m pip install --quiet --disable-pip-version-check --no-deps -r '$<'
+	env -u PYTHONPATH '.peers/$*/bin/python' -m pip check --disable-pip-version-check
 	@touch '$@'

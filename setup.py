@@ -42,7 +42,10 @@ setup(
     cmdclass={"build_py": BuildWithTemplates},
     package_data={"failwb": ["**/*.css", "**/*.js"]},
     install_requires=settings["requirements"].split(),
-    extras_require={"dev": settings["dev_requirements"].split()},
+    extras_require={
+        "dev": settings["dev_requirements"].split(),
+        "onnx": settings["onnx_requirements"].split(),
+    },
     entry_points={
         "console_scripts": settings["console_scripts"].split(),
         "failwb.model": lines("models"),

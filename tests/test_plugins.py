@@ -97,6 +97,27 @@ print(json.dumps([params, len(saved.sha256)]))"""
     assert ask(program, installed) == [{"max_iter": 30}, 64]
 
 
+def test_an_outside_form_of_model_is_found_keeps_its_promises_and_loads(installed, tmp_path):
+    (tmp_path / "m.constant").write_text("0.25")
+    program = f"""
+import json
+import pandas as pd
+from failwb.models.checkpoint import load_checkpoint, save_checkpoint
+from failwb.models.load import check_model_plugin, load_model
+from failwb.record.contract import Contract
+from failwb.record.plugins import load
+X = pd.DataFrame({{"a": [1.0, 2.0]}})
+source = {str(tmp_path / "m.constant")!r}
+check_model_plugin(load("model", "constant"), source, X, "binary")
+contract = Contract(name="c", version="1", owner="a", review_by="2030-01-01", target="y", positive="yes", negative="no",
+                    columns={{"a": {{"type": "number"}}}})
+loaded = load_model(source, contract, X)
+folder = {str(tmp_path / "v1")!r}
+save_checkpoint(folder, loaded.model, features=["a"], positive="yes", negative="no", form=loaded.form)
+print(json.dumps(load_checkpoint(folder).model.predict_proba(X).tolist()))"""
+    assert ask(program, installed) == [[0.75, 0.25]] * 2
+
+
 def test_two_remedies_of_one_name_are_refused(installed, tmp_path):
     text = shutil.copytree(installed, tmp_path / "twice")
     for folder in [*text.glob("*.dist-info")]:

@@ -61,7 +61,7 @@ def _classifies(model: "ForeignModel") -> bool:
 
 
 class ForeignModel(BaseEstimator):
-    "A model that answers and cannot be trained again; subclasses give `who`, `_raw(X)` and, for classification, `classes_`."
+    "A model that answers and cannot be trained again; subclasses give `who`, `_raw(X)` and, where classes have names, `classes_`."
 
     task: str  # binary, multiclass or regression
     pinned: str | None = None  # sha256 that a checkpoint must name before this may load inside another model; None where it runs no foreign code
@@ -92,18 +92,20 @@ class Answers:
     @available_if(_classifies)
     def predict_proba(self, X: pd.DataFrame) -> np.ndarray:
         "Return the probabilities (n, K) of the classes, in the order of `classes_`."
+        named = getattr(self, "classes_", None)
         if not len(X):
-            return np.zeros((0, len(self.classes_)))
+            return np.zeros((0, 2 if named is None else len(named)))
         p = as_probabilities(self._raw(X), len(X), self.who)
-        if p.shape[1] != len(self.classes_):
-            raise ModelError(f"{self.who} gives {p.shape[1]} probabilities a row and names {len(self.classes_)} classes. Hint: name them all with the option `classes`.")
+        if named is not None and p.shape[1] != len(named):
+            raise ModelError(f"{self.who} gives {p.shape[1]} probabilities a row and has {len(named)} classes: {', '.join(map(str, named[:12]))}. Hint: name them all by the option `classes`.")
         return p
 
     def predict(self, X: pd.DataFrame) -> np.ndarray:
-        "Return the most probable class of each row, or the number (n,)."
+        "Return the most probable class of each row (its number, where classes have no names), or the number (n,)."
         if not _classifies(self):
             return as_numbers(self._raw(X), len(X), self.who) if len(X) else np.zeros(0)
-        return np.asarray(self.classes_)[self.predict_proba(X).argmax(axis=1)]
+        best = self.predict_proba(X).argmax(axis=1)
+        return np.asarray(self.classes_)[best] if hasattr(self, "classes_") else best
 
 # %% ../../nbs/models/04_foreign.ipynb #foreign-10
 def last_step(model: Any) -> Any:

@@ -160,7 +160,7 @@ def load_model(source: Path | str, contract: Contract, rows: pd.DataFrame | None
     identity = _identified(plugin, source, options, sha256)
     made = plugin.glance(source) if hasattr(plugin, "glance") else {}
     warnings = versions_that_differ(made)
-    few = None if rows is None else rows.head(20).reset_index(drop=True)
+    few = None if rows is None else settle(rows.head(20).reset_index(drop=True))  # nine digits, as they are handed over
     found = _tried(plugin, source, warnings, sha256=identity, options=options, task=contract.task, rows=few, seconds=seconds, megabytes=megabytes)
     columns, classes = check_fit(found, contract, 0 if few is None else len(few))
     model = plugin.load(source, sha256=identity, options=options)

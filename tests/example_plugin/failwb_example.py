@@ -1,10 +1,15 @@
-"""A remedy of one's own: everything that an outside package needs is in this file and in pyproject.toml."""
+"""A remedy and a form of model of one's own: all that an outside package needs is here and in pyproject.toml."""
 
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from failwb.models.foreign import Answers, ForeignModel, source_bytes
 from failwb.models.train import fit, make_pipeline
+from failwb.record.errors import ModelError
 from failwb.record.plugins import Reject
-from failwb.record.tables import features
+from failwb.record.tables import features, sha
 
 
 class FewerTrees:
@@ -36,3 +41,44 @@ class FewerTrees:
             (table["label"] == case.base.positive).to_numpy(),
             table["weight"].to_numpy(float),
         )
+
+
+class ConstantModel(Answers, ForeignModel):
+    "The same probability for every row."
+
+    who = "The constant model"
+
+    def __init__(self, probability: float, task: str = "binary"):
+        self.probability, self.task = probability, task
+
+    def _raw(self, X: Any) -> np.ndarray:
+        return np.full(len(X), self.probability)
+
+
+class Constant:
+    "A model that is one number in a text file."
+
+    name, what, stored, code = "constant", __doc__, "model.constant", False
+    options: dict[str, str] = {}
+
+    def recognises(self, source: str) -> bool:
+        "Return whether `source` ends in .constant."
+        return Path(source).suffix == ".constant"
+
+    def identity(self, source: str, options: dict) -> str:
+        "Return the sha256 of the file."
+        return sha(source_bytes(source))
+
+    def load(self, source: str, *, sha256: str, options: dict) -> ConstantModel:
+        "Return the model. Raises `ModelError` where it is another file."
+        if self.identity(source, options) != sha256:
+            raise ModelError(f"{Path(source).name} is another file than the one that was added.")
+        return ConstantModel(float(source_bytes(source)))
+
+    def content(self, source: str) -> bytes:
+        "Return the file's bytes."
+        return source_bytes(source)
+
+    def environment(self) -> dict[str, str]:
+        "Return nothing: a number depends on no package."
+        return {}
