@@ -232,10 +232,9 @@ def scaffold_files(draft: Draft) -> dict[str, str]:
     "Return the text files of a new workbench, path -> content."
     from failwb import __version__
 
-    contract = draft.contract
-    notes = "".join(f"# left out: {column}: {why}\n" for column, why in draft.left_out.items())
+    contract = draft.contract.model_copy(update={"left_out": draft.left_out})
     readme = PATHS.format(name=contract.name, target=contract.target, asks=asks_words(contract))
-    files = {"contract.yaml": contract_yaml(contract, draft.remarks) + notes, "params.yaml": default_params(), "dvc.yaml": pipeline_yaml(installed=True),
+    files = {"contract.yaml": contract_yaml(contract, draft.remarks), "params.yaml": default_params(), "dvc.yaml": pipeline_yaml(installed=True),
              LOCK: lock_text(), ".gitignore": IGNORED, ".dvcignore": NO_EVIDENCE, "README.md": readme,
              ".github/workflows/failwb.yml": WORKFLOW.replace("VERSION", __version__)}
     return files | {f"ledger/{kind}/.gitkeep": "" for kind in KINDS}

@@ -120,6 +120,7 @@ def contract_page(story: Story) -> str:
                **{f"A {kind.replace('_', ' ')} {'answer ' if kind == 'wrong' else ''}costs": f"{cost:g} {html.escape(c.currency)}" for kind, cost in c.costs.items()},
                "Smallest published group": f"{c.k_anonymity} subjects"}),
         section("Fields", table(["Field", "Type", "Role", "Allowed", "Meaning"], rows)),
+        section("Left out", table(["Column", "Why it is no field"], [[plain(name), plain(why)] for name, why in c.left_out.items()])) if c.left_out else "",
         section("Roles", table(["Role", "What it means here"], [[k, v] for k, v in ROLES.items()])),
     )
 

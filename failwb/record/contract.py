@@ -66,6 +66,7 @@ class Contract(BaseModel):
     currency: str = "units"
     k_anonymity: int = 10  # a published group has at least this many subjects
     columns: dict[str, Field]
+    left_out: dict[str, str] = {}  # columns of the team's table that are no fields, each with the reason; a leak is one
 
     @model_validator(mode="before")
     @classmethod
@@ -140,11 +141,13 @@ HEAD = """# Data contract: what each field may hold, who answers for it, what an
 
 def contract_yaml(contract: Contract, notes: dict[str, str] | None = None) -> str:
     "Write `contract` as commented YAML; `notes` maps a field's name to the comment above it."
-    body = contract.model_dump(mode="json", exclude={"columns"}, exclude_none=True)
+    body = contract.model_dump(mode="json", exclude={"columns", "left_out"}, exclude_none=True)
     lines = [HEAD + yaml.safe_dump(body, sort_keys=False, allow_unicode=True).rstrip(), "columns:"]
     for name, column in contract.columns.items():
         if note := (notes or {}).get(name):
             lines.append(f"  # {note}")
         text = yaml.safe_dump({name: column.model_dump(mode="json", exclude_defaults=True)}, sort_keys=False, allow_unicode=True, width=110)
         lines += ["  " + line for line in text.rstrip().split("\n")]
+    if contract.left_out:
+        lines.append(yaml.safe_dump({"left_out": contract.left_out}, sort_keys=False, allow_unicode=True, width=160).rstrip())
     return "\n".join(lines) + "\n"

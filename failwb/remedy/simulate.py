@@ -57,7 +57,7 @@ def simulate(case: Case, remedy: Remedy, params: dict, rows: pd.DataFrame, seeds
     select, pattern = table[table["split"] == "select"], table[table["inside"]]
     seen, rest = select[select["inside"]], select[~select["inside"]]
     effect, se, _ = unit_mean(seen["gain"], seen["subject"])
-    rest_gain, rest_se, _ = unit_mean(rest["gain"], rest["subject"])
+    rest_gain, rest_se, _ = unit_mean(rest["gain"], rest["subject"]) if len(rest) else (0.0, 0.0, 0)  # nothing elsewhere can get worse
     sums, _ = unit_sums(pattern["gain"], pattern["subject"])
     return Simulation(**settle({
         "effect": effect, "se": se, "n_select": len(seen), "baseline_error": float(seen["error"].mean()),
