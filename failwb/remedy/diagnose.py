@@ -6,8 +6,8 @@
 __all__ = ['GAP', 'Judge', 'JUDGES', 'stage', 'Limits', 'Scene', 'at_least', 'at_most', 'ratio', 'conclude', 'relieved',
            'learnable', 'most_outside', 'label_gap', 'sound_labels', 'enough_taught', 'answered', 'dividing_line',
            'unit_cause', 'unit_words', 'missing_cause', 'onset', 'label_cause', 'flips', 'representation_cause',
-           'slice_cause', 'jump_of', 'concept_cause', 'shift_cause', 'beyond', 'better_line', 'line_cause', 'is_listed',
-           'judge_all', 'labelled_traffic', 'taught_rows', 'scenes', 'summarise', 'diagnose']
+           'slice_cause', 'jump_of', 'learnable_then', 'concept_cause', 'shift_cause', 'beyond', 'better_line',
+           'line_cause', 'is_listed', 'judge_all', 'labelled_traffic', 'taught_rows', 'scenes', 'summarise', 'diagnose']
 
 # %% ../../nbs/remedy/00_diagnose.ipynb #eeeb732d
 from collections.abc import Callable, Sequence
@@ -21,11 +21,12 @@ from sklearn.metrics import roc_auc_score
 
 from ..models.answer import answer
 from ..models.checkpoint import Checkpoint, current_checkpoint
+from ..models.train import fit, make_pipeline
 from ..record.contract import Contract
 from ..record.predicate import date_words, in_span, pattern_rows, span_words
 from ..record.records import Cause
 from ..record.tables import features, read_table, settle
-from ..record.task import Task, errors, task_of
+from ..record.task import Task, encode, errors, task_of
 from ..signals.drift import outside, scale_factor
 from ..signals.intervals import unit_mean
 from ..workbench import Stage
@@ -103,11 +104,12 @@ def conclude(scene: Scene, category: str, evidence: Sequence[dict], counter: dic
                  evidence=list(evidence), counter_check=check, hints=settle(hints or {}), words=words)
 
 # %% ../../nbs/remedy/00_diagnose.ipynb #b6eccc02
-def relieved(scene: Scene, what: str, rows: pd.DataFrame, wrong: np.ndarray) -> dict[str, Any]:
-    "Return the check that answers which are `wrong` (n,) or not err clearly less, by subject, than the served ones on `rows`."
+def relieved(scene: Scene, what: str, rows: pd.DataFrame, wrong: np.ndarray, before: float = 0.0) -> dict[str, Any]:
+    "Return the check that answers which are `wrong` (n,) or not err clearly less, by subject, than the served ones on `rows`; of a rise from the error `before`, the rise counts."
     _, error, units = unit_mean(rows["loss"].to_numpy(float) - wrong, rows["subject"].to_numpy())
     bound = float(np.mean(wrong)) + 1.645 * error if units > 1 else np.nan
-    return at_most(f"{what} (upper 95% bound), against a share of the served error", bound, scene.limits.relief * rows["loss"].mean())
+    against = "the error at other times and a share of the rise" if before else "a share of the served error"
+    return at_most(f"{what} (upper 95% bound), against {against}", bound, before + scene.limits.relief * (rows["loss"].mean() - before))
 
 
 def learnable(scene: Scene) -> dict[str, Any]:
@@ -289,7 +291,23 @@ def jump_of(scene: Scene) -> dict[str, Any]:
     before, after = float(loss[~during].mean()), float(loss[during].mean())
     return {"week": float(rows.loc[during, "week"].min()), "before": before, "after": after, "z": settle((after - before) / error) if error > 0 else 0.0, "when": span_words(span)}
 
+# %% ../../nbs/remedy/00_diagnose.ipynb #diag-days-code
+def learnable_then(scene: Scene, contract: Contract) -> dict[str, Any]:
+    "Return the check that a learner taught by the days of the pattern's span errs clearly less in them on rows that the search never saw; without a span, `learnable`."
+    if (span := scene.pattern.get("span")) is None:
+        return learnable(scene)
+    then = in_span(scene.inside["time"], span)
+    rows, before = scene.inside[then], float(scene.inside.loc[~then, "loss"].mean())
+    y, what = encode(scene.task, rows["label"]), "error of a learner that these days alone taught"
+    known = np.isfinite(y) if scene.task.kind == "regression" else y >= 0
+    teach, judge = known & (rows["split"] == "develop").to_numpy(), rows[rows["split"] == "select"]
+    if teach.sum() < scene.limits.minimum_rows or len(np.unique(y[teach])) < 2 or len(judge) < scene.limits.minimum_rows:
+        return relieved(scene, what, judge, np.full(len(judge), np.nan), before)
+    learner = fit(make_pipeline(contract.numeric, contract.categorical, seed=0, task=scene.task.kind), features(rows)[contract.features][teach], y[teach])
+    wrong = errors(scene.task, answer(learner, replace(scene.task, threshold=0.5), features(judge)[contract.features]), judge["label"])
+    return relieved(scene, what, judge, wrong, before)
 
+# %% ../../nbs/remedy/00_diagnose.ipynb #diag-concept
 def concept_cause(scene: Scene, contract: Contract) -> Cause | None:
     "Judge *concept-drift*."
     limits, jump = scene.limits, jump_of(scene)
@@ -299,7 +317,7 @@ def concept_cause(scene: Scene, contract: Contract) -> Cause | None:
                 at_most("greatest share of rows outside the training range", strange, limits.share_outside)]
     same = "with requests that look as before: the rule has changed" if evidence[-1]["holds"] else "with requests that often lie outside what training saw"
     words = f"{jump['when'].capitalize()[0]}{jump['when'][1:]} the error here rose from {jump['before']:.0%} to {jump['after']:.0%}, {same}."
-    return conclude(scene, "concept-drift", evidence, learnable(scene), words, {"week": jump["week"]} if np.isfinite(jump["week"]) else {})
+    return conclude(scene, "concept-drift", evidence, learnable_then(scene, contract), words, {"week": jump["week"]} if np.isfinite(jump["week"]) else {})
 
 # %% ../../nbs/remedy/00_diagnose.ipynb #fe4e258c
 def shift_cause(scene: Scene, contract: Contract) -> Cause | None:
