@@ -184,6 +184,7 @@ def funnel_of(validated: dict, detected: dict, patterns: list[dict], remedies: l
     return {"events": validated["events"], "passed": validated["passed"], "quarantined": validated["quarantined"], "labelled": detected["labelled"],
             "failures": detected["failures"], "failed_events": detected["failed_events"], "mispredictions": detected["misprediction"],
             "claimed": len(patterns), "confirmed": sum(p["confirmed"] for p in patterns), "plans": sum(r["decision"] == "plan" for r in remedies),
+            "drift": next((p["name"] for p in patterns if p["confirmed"] and p.get("span")), None),
             **ended, "first": validated["first"], "as_of": validated["as_of"]}
 
 

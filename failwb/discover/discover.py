@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['SLACK', 'stage', 'Ground', 'usable', 'expected_loss', 'Fault', 'fault_of', 'range_ends', 'wider', 'widen',
-           'language_size', 'false_alarms', 'Claim', 'is_claim', 'search_claims', 'figures', 'retest', 'reason_of',
-           'judge', 'as_pattern', 'claims_to_patterns', 'failure_map', 'members_of', 'summarise', 'levels_of',
-           'ground_of', 'two_parts', 'discover']
+           'language_size', 'false_alarms', 'Claim', 'is_claim', 'search_claims', 'retest', 'reason_of', 'judge',
+           'as_pattern', 'claims_to_patterns', 'failure_map', 'members_of', 'summarise', 'levels_of', 'ground_of',
+           'two_parts', 'discover']
 
 # %% ../../nbs/discover/01_discover.ipynb #991c31d2
 from collections.abc import Sequence
@@ -18,11 +18,12 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from .drift import figures, find_drift
 from .slices import Levels, Scale, SliceSearch, Span, in_spans
 from ..models.checkpoint import current_checkpoint
 from ..record.contract import Contract
 from ..record.errors import TooLittleData
-from ..record.predicate import match, pattern_rows, predicate_id, words
+from ..record.predicate import in_span, match, pattern_rows, predicate_id, words
 from ..record.provenance import code_digest
 from ..record.records import Pattern
 from ..record.tables import features, read_table, settle
@@ -173,13 +174,6 @@ def search_claims(ground: Ground, levels: Levels, search: SliceSearch, maximum_p
     return claims
 
 # %% ../../nbs/discover/01_discover.ipynb #96e672c6
-def figures(events: pd.DataFrame, rows: np.ndarray, rest: np.ndarray) -> dict[str, Any]:
-    "Return rows, failures, error and units of `rows`, and the error of `rest`."
-    loss = events["loss"]
-    return {"rows": int(rows.sum()), "failures": int(loss[rows].sum()), "error": float(loss[rows].mean()),
-            "base_error": float(loss[rest].mean()), "units": int(events.loc[rows, "subject"].nunique())}
-
-
 def retest(pattern: Pattern, earlier: np.ndarray, select: pd.DataFrame) -> Pattern:
     "Return `pattern` with its figures on `select`, apart from the q-value; `earlier` marks rows of earlier patterns."
     rows = match(pattern.predicate, features(select)) & ~earlier
@@ -249,19 +243,20 @@ def failure_map(attributions: pd.DataFrame, failed: Sequence[str]) -> pd.DataFra
 def members_of(patterns: Sequence[Pattern], events: pd.DataFrame) -> pd.DataFrame:
     "Return event_id, pattern, split: which of `events` belong to which confirmed pattern, at most one."
     mine = pattern_rows(patterns, features(events))
-    parts = [events.loc[mine[p.id], ["event_id", "split"]].assign(pattern=p.id) for p in patterns if p.confirmed]
+    rows = {p.id: mine[p.id] & in_span(events["time"], p.span) if p.span else mine[p.id] for p in patterns if p.confirmed}
+    parts = [events.loc[own, ["event_id", "split"]].assign(pattern=id) for id, own in rows.items()]
     none = pd.DataFrame({"event_id": [], "pattern": [], "split": []}, dtype="str")
     return pd.concat([none, *parts])[["event_id", "pattern", "split"]].sort_values(["event_id"], kind="stable").reset_index(drop=True)
 
 # %% ../../nbs/discover/01_discover.ipynb #ce6db19d
-def summarise(patterns: Sequence[Pattern], develop: pd.DataFrame, select: pd.DataFrame, slices: float) -> dict[str, Any]:
+def summarise(patterns: Sequence[Pattern], develop: pd.DataFrame, select: pd.DataFrame, slices: float, drift: str) -> dict[str, Any]:
     "Return the figures of the stage."
     confirmed = [p for p in patterns if p.confirmed]
     held = {part: sum(getattr(p, part)["failures"] for p in confirmed) for part in ("develop", "select")}
     return {"code": code_digest("failwb.discover.discover"), "rows_searched": len(develop),
             "failures_searched": int(develop["loss"].sum()), "rows_tested": len(select), "slices": slices,
             "claimed": len(patterns), "confirmed": len(confirmed), "refused": len(patterns) - len(confirmed),
-            "share_of_failures_develop": settle(held["develop"] / max(1.0, float(develop["loss"].sum()))),
+            "drift": drift, "share_of_failures_develop": settle(held["develop"] / max(1.0, float(develop["loss"].sum()))),
             "share_of_failures_select": settle(held["select"] / max(1.0, float(select["loss"].sum())))}
 
 # %% ../../nbs/discover/01_discover.ipynb #60979eb7
@@ -289,7 +284,8 @@ def two_parts(events: pd.DataFrame, minimum_rows: int) -> tuple[pd.DataFrame, pd
 # %% ../../nbs/discover/01_discover.ipynb #cc8c8a43
 def discover(events: pd.DataFrame, attributions: pd.DataFrame, references: Path, checkpoints: Path, contract: Contract, *,
              bins: int, maximum_literals: int, minimum_rows: int, minimum_failures: int, minimum_lift: float, error_weight: float,
-             surprise: float, chance: float, maximum_patterns: int, fdr: float, minimum_effect: float) -> dict[str, Any]:
+             surprise: float, chance: float, maximum_patterns: int, fdr: float, minimum_effect: float,
+             drift_blocks: int, drift_permutations: int) -> dict[str, Any]:
     "Search develop rows for patterns of failure, test every claim on select rows, and draw the map of failures."
     known = current_checkpoint(checkpoints, events).reference
     develop, select = two_parts(events, minimum_rows)
@@ -299,11 +295,13 @@ def discover(events: pd.DataFrame, attributions: pd.DataFrame, references: Path,
               "minimum_effect": minimum_effect, "chance": chance}
     claims = search_claims(ground_of(develop, levels, task_of(contract)), levels, search, maximum_patterns, surprise, floors)
     patterns = claims_to_patterns(claims, develop, select, levels, contract, fdr, minimum_effect)
+    drift, found = find_drift(develop, select, patterns, drift_blocks, drift_permutations, minimum_rows, fdr, minimum_effect)
+    patterns += drift
     members = members_of(patterns, events)
     drawn = failure_map(attributions, events.loc[events["loss"] > 0, "event_id"])
-    return {"patterns.json": [p.to_dict() for p in patterns], "membership.parquet": members,
+    return {"patterns.json": [p.to_dict() for p in patterns], "drift.json": found, "membership.parquet": members,
             "map.parquet": drawn.merge(members[["event_id", "pattern"]], on="event_id", how="left"),
-            "summary.json": summarise(patterns, develop, select, language_size(levels.language_, maximum_literals))}
+            "summary.json": summarise(patterns, develop, select, language_size(levels.language_, maximum_literals), found["words"])}
 
 
 stage = Stage("discover", discover, desc="What failures have in common: searched on develop rows, tested on select rows",

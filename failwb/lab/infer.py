@@ -270,7 +270,7 @@ class Draft:
 
     def yaml(self) -> str:
         "Return the contract as YAML, with what was seen above each field and what was left out, and why, at the end."
-        return contract_yaml(self.contract, self.remarks) + "".join(comment(f"left out: {column}: {why}") + "\n" for column, why in self.left_out.items())
+        return contract_yaml(self.contract.model_copy(update={"left_out": self.left_out}), self.remarks)
 
 # %% ../../nbs/lab/03_infer.ipynb #infer-draft
 def draft_contract(table: pd.DataFrame, label: str, target: dict[str, Any], beside: Sequence[str], name: str, owner: str, today: dt.date) -> Draft:

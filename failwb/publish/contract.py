@@ -103,6 +103,7 @@ def contract_page(story: Story) -> str:
     opening = lead("What a request may hold. A field that is not listed is never stored; a request that breaks the contract is quarantined with a reason.")
     kinds = table(["Change", "What it means"], [[kind, words] for kind, words in MEANS.items()])
     return page("# Data contract", opening, head_facts(c), section("Fields", fields_table(c)),
+                section("Left out", table(["Column", "Why it is no field"], [[plain(name), plain(why)] for name, why in c.left_out.items()])) if c.left_out else "",
                 section("Roles", table(["Role", "What it means here"], [[k, v] for k, v in ROLES.items()])),
                 section("What a reviewer would object to", "As `failwb contract check` says it, which also looks at the calendar and at the evidence.", objections(story)),
                 section("Versions", versions(story)), section("Migrations", migrations(c)), section("Kinds of change", kinds))

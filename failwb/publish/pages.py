@@ -6,7 +6,7 @@
 __all__ = ['DECIDED', 'SECTIONS', 'SPEAKS', 'ACTIONS', 'SCALE_OF', 'lead', 'page', 'section', 'pattern_page', 'plan_page',
            'change_page', 'map_picture', 'number_mark', 'map_section', 'decided_rows', 'decided', 'clean_bill', 'to_do',
            'health_line', 'home', 'pattern_row', 'pattern_table', 'withheld_note', 'patterns_index', 'found_rows',
-           'trial_rows', 'error_chart', 'pattern_facts', 'cause_rows', 'number', 'cause_section', 'drift_chart',
+           'trial_rows', 'error_chart', 'rule', 'pattern_facts', 'cause_rows', 'number', 'cause_section', 'drift_chart',
            'remedy_table', 'plan_list', 'alternative', 'one_pattern', 'standing', 'scale_table', 'cross_table',
            'catalog_index']
 
@@ -23,7 +23,7 @@ from failwb.publish.markup import (
     points, raw, short, table, toctree,
 )
 from .story import Story, by_id, numbers, plans_of, term, title, verdict_of
-from .summaries import funnel_steps, headline, next_steps, untested
+from .summaries import drift_note, funnel_steps, headline, next_steps, untested
 from .theme import SERIES
 from ..record.predicate import words
 from ..record.taxonomy import SCALES, describe
@@ -159,7 +159,7 @@ def home(story: Story) -> str:
     contract, here = story.contract, "index"
     return page(
         f"# {plain(phrase(contract.name))}: from failures to proven fixes", lead(headline(story.funnel)),
-        health_line(story, here), clean_bill(story),
+        health_line(story, here), drift_note(story.patterns), clean_bill(story),
         raw(funnel(funnel_steps(story.funnel))),
         "*The length of a bar is logarithmic. A prediction that fails in two ways is one failing prediction.*",
         section("What was decided", decided(story, here)),
@@ -249,12 +249,17 @@ def error_chart(story: Story, p: dict) -> str:
     chosen = next((i for i in plans if verdict_of(story, i).get("selected")),
                   next((i for i in plans if trial_rows(story, i)), None))
     rows = found_rows(p) + (trial_rows(story, chosen) if chosen else [])
-    key = ("Share of wrong predictions inside the pattern. The upright line is the error elsewhere "
+    key = (f"Share of wrong predictions inside the pattern. The upright line is the error {'at other times' if p.get('span') else 'elsewhere'} "
            f"({percent(p['select']['base_error'])}); "
-           "bars are 95% intervals, counted by subject. The open dot has none: those rows suggested the pattern.")
+           f"bars are 95% intervals, counted by {'week' if p.get('span') else 'subject'}. The open dot has none: those rows suggested the pattern.")
     return raw(intervals(rows, [(p["select"]["base_error"], False)], key))
 
 # %% ../../nbs/publish/09_pages.ipynb #44fcad61
+def rule(story: Story, p: dict) -> str:
+    "Return what a prediction must be like to be in the pattern, in words: its features, or its date."
+    return p["name"] if p.get("span") else words(p["predicate"], story.contract)
+
+
 def pattern_facts(story: Story, p: dict) -> str:
     "List what is known about a pattern."
     own = (story.failures[story.failures["pattern"] == p["id"]] if "pattern" in story.failures
@@ -265,10 +270,10 @@ def pattern_facts(story: Story, p: dict) -> str:
     level = {name: f"<strong>{html.escape(str(v))}</strong> {html.escape(describe(v))}" for name, v in scale.items()}
     select = p["select"]
     return facts({
-        "Rule": html.escape(words(p["predicate"], story.contract)),
-        "Worse than elsewhere by": f"{points(select.get('effect'))} (95% interval "
+        "Rule": html.escape(rule(story, p)),
+        "Worse than elsewhere by" if not p.get("span") else "Worse than at other times by": f"{points(select.get('effect'))} (95% interval "
                                    f"{between(select.get('low'), select.get('high'))})",
-        "Chance of a false alarm": f"{html.escape(equals('q', select.get('q')))} among all claims (Benjamini–Hochberg)",
+        "Chance of a false alarm": f"{html.escape(equals('q', select.get('q')))} among all claims ({'Bonferroni' if p.get('span') else 'Benjamini–Hochberg'})",
         "Failures": f"{count(p['develop']['failures'] + select['failures'])} of "
                     f"{count(p['develop']['rows'] + select['rows'])} labelled predictions, "
                     f"{count(p['develop']['units'] + select['units'])} subjects",
@@ -359,9 +364,9 @@ def one_pattern(story: Story, p: dict) -> str:
     "Write the page of one pattern."
     here, causes = pattern_page(p["id"]), [c for c in story.causes if c["pattern"] == p["id"]]
     select = p["select"]
-    opening = (f"{badge('confirmed' if p['confirmed'] else 'refused')} Where "
-               f"**{plain(words(p['predicate'], story.contract))}**, {percent(select['error'])} of the "
-               f"predictions are wrong; elsewhere {percent(select['base_error'])}.")
+    where, elsewhere = ("Of", "at other times") if p.get("span") else ("Where", "elsewhere")
+    opening = (f"{badge('confirmed' if p['confirmed'] else 'refused')} {where} **{plain(rule(story, p))}**, {percent(select['error'])} of the "
+               f"predictions are wrong; {elsewhere} {percent(select['base_error'])}.")
     looked = ("No remedy was considered: only confirmed patterns are treated." if not p["confirmed"]
               else "No remedy applies.")
     return page(

@@ -152,6 +152,8 @@ def review_markdown(name: str, f: dict, checks: Sequence[Check]) -> str:
              "Decisions": f"{plural(f['decisions'], 'decision')} in the ledger, {count(f['own']['unsigned'])} not signed."}
     body = "\n\n".join(f"## {heading}\n\n{text}" for heading, text in parts.items())
     told = f"As of {day(f['as_of'])}, from the catalog, the ledger and the stages' own figures."
+    if drift := f["funnel"].get("drift"):
+        told += f" **Drift:** {plain(drift)} were wrong more often than at other times."
     return f"# Review: {plain(phrase(name))}\n\n{told}\n\n{body}\n"
 
 # %% ../../nbs/publish/02_review.ipynb #0dbf6447

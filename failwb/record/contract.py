@@ -109,6 +109,7 @@ class Contract(BaseModel):
     currency: str = "units"
     k_anonymity: int = 10  # a published group has at least this many subjects
     columns: dict[str, Field]
+    left_out: dict[str, str] = {}  # columns of the team's table that are no fields, each with the reason; a leak is one
     migrations: list[Migration] = []  # how events of earlier versions are read under this one
 
     @model_validator(mode="before")
@@ -217,13 +218,15 @@ def comment(text: str) -> str:
 
 def contract_yaml(contract: Contract, notes: dict[str, str] | None = None) -> str:
     "Write `contract` as commented YAML; `notes` maps a field's name to the comment above it."
-    body = contract.model_dump(mode="json", by_alias=True, exclude={"columns", "migrations"}, exclude_none=True)
+    body = contract.model_dump(mode="json", by_alias=True, exclude={"columns", "migrations", "left_out"}, exclude_none=True)
     lines = [HEAD + yaml.safe_dump(body, sort_keys=False, allow_unicode=True).rstrip(), "columns:"]
     for name, column in contract.columns.items():
         if note := (notes or {}).get(name):
             lines.append("  " + comment(note))
         text = yaml.safe_dump({name: column.model_dump(mode="json", exclude_defaults=True)}, sort_keys=False, allow_unicode=True, width=110)
         lines += ["  " + line for line in text.rstrip().split("\n")]
+    if contract.left_out:
+        lines.append(yaml.safe_dump({"left_out": contract.left_out}, sort_keys=False, allow_unicode=True, width=160).rstrip())
     if steps := [m.model_dump(mode="json", by_alias=True, exclude_defaults=True) for m in contract.migrations]:
         lines.append(yaml.safe_dump({"migrations": steps}, sort_keys=False, allow_unicode=True).rstrip())
     return "\n".join(lines) + "\n"

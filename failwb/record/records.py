@@ -79,6 +79,7 @@ class Pattern(Record):
     minimum_detectable: float  # smallest difference of error rates that select could have shown, at 80% power
     confirmed: bool  # q below the false-discovery rate and effect above the floor
     reason: str  # why it was confirmed or refused
+    span: dict | None = None  # since, until (ISO, UTC; None: to the end): the days in which it is worse than at other times; None: no such days
 
 # %% ../../nbs/record/02_records.ipynb #6b8b6fa1
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['GAP', 'Judge', 'JUDGES', 'stage', 'Limits', 'Scene', 'at_least', 'at_most', 'ratio', 'conclude', 'relieved',
            'learnable', 'most_outside', 'label_gap', 'sound_labels', 'enough_taught', 'answered', 'dividing_line',
-           'date_words', 'unit_cause', 'unit_words', 'missing_cause', 'onset', 'label_cause', 'flips',
-           'representation_cause', 'slice_cause', 'concept_cause', 'shift_cause', 'beyond', 'better_line', 'line_cause',
-           'is_listed', 'judge_all', 'labelled_traffic', 'taught_rows', 'scenes', 'summarise', 'diagnose']
+           'unit_cause', 'unit_words', 'missing_cause', 'onset', 'label_cause', 'flips', 'representation_cause',
+           'slice_cause', 'jump_of', 'learnable_then', 'concept_cause', 'shift_cause', 'beyond', 'better_line',
+           'line_cause', 'is_listed', 'judge_all', 'labelled_traffic', 'taught_rows', 'scenes', 'summarise', 'diagnose']
 
 # %% ../../nbs/remedy/00_diagnose.ipynb #eeeb732d
 from collections.abc import Callable, Sequence
@@ -21,11 +21,12 @@ from sklearn.metrics import roc_auc_score
 
 from ..models.answer import answer
 from ..models.checkpoint import Checkpoint, current_checkpoint
+from ..models.train import fit, make_pipeline
 from ..record.contract import Contract
-from ..record.predicate import pattern_rows
+from ..record.predicate import date_words, in_span, pattern_rows, span_words
 from ..record.records import Cause
 from ..record.tables import features, read_table, settle
-from ..record.task import Task, errors, task_of
+from ..record.task import Task, encode, errors, task_of
 from ..signals.drift import outside, scale_factor
 from ..signals.intervals import unit_mean
 from ..workbench import Stage
@@ -103,11 +104,12 @@ def conclude(scene: Scene, category: str, evidence: Sequence[dict], counter: dic
                  evidence=list(evidence), counter_check=check, hints=settle(hints or {}), words=words)
 
 # %% ../../nbs/remedy/00_diagnose.ipynb #b6eccc02
-def relieved(scene: Scene, what: str, rows: pd.DataFrame, wrong: np.ndarray) -> dict[str, Any]:
-    "Return the check that answers which are `wrong` (n,) or not err clearly less, by subject, than the served ones on `rows`."
+def relieved(scene: Scene, what: str, rows: pd.DataFrame, wrong: np.ndarray, before: float = 0.0) -> dict[str, Any]:
+    "Return the check that answers which are `wrong` (n,) or not err clearly less, by subject, than the served ones on `rows`; of a rise from the error `before`, the rise counts."
     _, error, units = unit_mean(rows["loss"].to_numpy(float) - wrong, rows["subject"].to_numpy())
     bound = float(np.mean(wrong)) + 1.645 * error if units > 1 else np.nan
-    return at_most(f"{what} (upper 95% bound), against a share of the served error", bound, scene.limits.relief * rows["loss"].mean())
+    against = "the error at other times and a share of the rise" if before else "a share of the served error"
+    return at_most(f"{what} (upper 95% bound), against {against}", bound, before + scene.limits.relief * (rows["loss"].mean() - before))
 
 
 def learnable(scene: Scene) -> dict[str, Any]:
@@ -159,11 +161,6 @@ def dividing_line(usual: np.ndarray, factor: float) -> float:
     low, high = np.quantile(usual, [0.005, 0.995])
     right, wrong = (high, low * factor) if factor > 1 else (low, high * factor)
     return float(np.sqrt(right * wrong)) if min(right, wrong) > 0 else float(right)
-
-
-def date_words(time: pd.Timestamp) -> str:
-    "Return a date as people write it."
-    return f"{time.day} {time:%B %Y}"
 
 # %% ../../nbs/remedy/00_diagnose.ipynb #e39c1d19
 def unit_cause(scene: Scene, contract: Contract) -> Cause | None:
@@ -282,17 +279,45 @@ def slice_cause(scene: Scene, contract: Contract) -> Cause | None:
     return conclude(scene, "systematic-slice-error", evidence, counter, words, {"weight": weight, "irreducible": hopeless})
 
 # %% ../../nbs/remedy/00_diagnose.ipynb #f19e0bb7
+def jump_of(scene: Scene) -> dict[str, Any]:
+    "Return before, after and z of the pattern's span, where it has one, else those of its largest jump between weeks; and `when`, in words."
+    rows, span = scene.inside, scene.pattern.get("span")
+    if span is None:
+        jump = onset(rows, scene.limits.minimum_rows)
+        start = rows.loc[rows["week"] >= jump["week"], "time"].min() if np.isfinite(jump["week"]) else None
+        return jump | {"when": f"since about {date_words(start)}" if start is not None else "at no clear date"}
+    during, loss = in_span(rows["time"], span), rows["loss"].to_numpy(float)
+    error = np.sqrt(loss.var() * (1 / max(during.sum(), 1) + 1 / max((~during).sum(), 1)))
+    before, after = float(loss[~during].mean()), float(loss[during].mean())
+    return {"week": float(rows.loc[during, "week"].min()), "before": before, "after": after, "z": settle((after - before) / error) if error > 0 else 0.0, "when": span_words(span)}
+
+# %% ../../nbs/remedy/00_diagnose.ipynb #diag-days-code
+def learnable_then(scene: Scene, contract: Contract) -> dict[str, Any]:
+    "Return the check that a learner taught by the days of the pattern's span errs clearly less in them on rows that the search never saw; without a span, `learnable`."
+    if (span := scene.pattern.get("span")) is None:
+        return learnable(scene)
+    then = in_span(scene.inside["time"], span)
+    rows, before = scene.inside[then], float(scene.inside.loc[~then, "loss"].mean())
+    y, what = encode(scene.task, rows["label"]), "error of a learner that these days alone taught"
+    known = np.isfinite(y) if scene.task.kind == "regression" else y >= 0
+    teach, judge = known & (rows["split"] == "develop").to_numpy(), rows[rows["split"] == "select"]
+    if teach.sum() < scene.limits.minimum_rows or len(np.unique(y[teach])) < 2 or len(judge) < scene.limits.minimum_rows:
+        return relieved(scene, what, judge, np.full(len(judge), np.nan), before)
+    learner = fit(make_pipeline(contract.numeric, contract.categorical, seed=0, task=scene.task.kind), features(rows)[contract.features][teach], y[teach])
+    wrong = errors(scene.task, answer(learner, replace(scene.task, threshold=0.5), features(judge)[contract.features]), judge["label"])
+    return relieved(scene, what, judge, wrong, before)
+
+# %% ../../nbs/remedy/00_diagnose.ipynb #diag-concept
 def concept_cause(scene: Scene, contract: Contract) -> Cause | None:
     "Judge *concept-drift*."
-    limits, jump = scene.limits, onset(scene.inside, scene.limits.minimum_rows)
+    limits, jump = scene.limits, jump_of(scene)
     _, strange = most_outside(scene, list(scene.checkpoint.features))
     evidence = [at_least("jump of the error rate in time, in standard errors", jump["z"], limits.onset_z),
                 at_least("error after the jump over error before", ratio(jump["after"], jump["before"]), limits.growth),
                 at_most("greatest share of rows outside the training range", strange, limits.share_outside)]
-    start = scene.inside.loc[scene.inside["week"] >= jump["week"], "time"].min() if np.isfinite(jump["week"]) else None
-    since = f"Since about {date_words(start)}" if start is not None else "At no clear date"
-    words = f"{since} the error here rose from {jump['before']:.0%} to {jump['after']:.0%}, with requests that look as before: the rule has changed."
-    return conclude(scene, "concept-drift", evidence, learnable(scene), words, {"week": jump["week"]} if start is not None else {})
+    same = "with requests that look as before: the rule has changed" if evidence[-1]["holds"] else "with requests that often lie outside what training saw"
+    words = f"{jump['when'].capitalize()[0]}{jump['when'][1:]} the error here rose from {jump['before']:.0%} to {jump['after']:.0%}, {same}."
+    return conclude(scene, "concept-drift", evidence, learnable_then(scene, contract), words, {"week": jump["week"]} if np.isfinite(jump["week"]) else {})
 
 # %% ../../nbs/remedy/00_diagnose.ipynb #fe4e258c
 def shift_cause(scene: Scene, contract: Contract) -> Cause | None:
@@ -381,8 +406,9 @@ def taught_rows(references: Path, checkpoint: Checkpoint, judged: pd.DataFrame, 
 def scenes(patterns: Sequence[dict], traffic: pd.DataFrame, taught: pd.DataFrame, checkpoint: Checkpoint, task: Task, limits: Limits) -> list[Scene]:
     "Return a scene for each confirmed pattern, in order."
     served_rows, taught_rows = (pattern_rows(patterns, features(table)) for table in (traffic, taught))
-    others, elsewhere = (~np.any([*rows.values()] or [np.zeros(n, bool)], axis=0) for rows, n in ((served_rows, len(traffic)), (taught_rows, len(taught))))
-    return [Scene(p, traffic[served_rows[p["id"]]], traffic[others], taught[taught_rows[p["id"]]], taught[elsewhere],
+    narrow = [p["id"] for p in patterns if p["predicate"]]  # all predictions are nobody's "other traffic"
+    others, elsewhere = (~np.any([rows[id] for id in narrow] or [np.zeros(n, bool)], axis=0) for rows, n in ((served_rows, len(traffic)), (taught_rows, len(taught))))
+    return [Scene(p, traffic[served_rows[p["id"]]], traffic[others & ~served_rows[p["id"]]], taught[taught_rows[p["id"]]], taught[elsewhere & ~taught_rows[p["id"]]],
                   (float(taught_rows[p["id"]].mean()) if len(taught) else np.nan, float(served_rows[p["id"]].mean())), checkpoint, task, limits)
             for p in patterns if p["confirmed"]]
 

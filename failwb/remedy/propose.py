@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['stage', 'Rules', 'Idea', 'prior', 'expected_value', 'objection', 'not_at_hand', 'consider', 'best', 'size_of',
            'passed', 'probe', 'choose_plans', 'guardrails', 'rollback', 'success', 'plan_of', 'plan_id', 'settle_round',
-           'undecided', 'decided', 'remedy_row', 'ideas_for', 'unrefuted', 'outputs', 'write_plans', 'propose']
+           'undecided', 'decided', 'remedy_row', 'start_of', 'ideas_for', 'unrefuted', 'outputs', 'write_plans',
+           'propose']
 
 # %% ../../nbs/remedy/04_propose.ipynb #5628eea9
 from collections.abc import Callable, Sequence
@@ -18,10 +19,11 @@ import pandas as pd
 from ..models.checkpoint import current_checkpoint
 from ..record.contract import Contract
 from ..record.plugins import Reject, known
+from ..record.predicate import match, outside
 from ..record.records import Plan
-from ..record.tables import canonical, settle, sha
+from ..record.tables import canonical, features, settle, sha
 from ..record.task import Task, task_of
-from .cases import Case, evidence_digest, in_window, load_case, models_of, window
+from .cases import Case, begins, evidence_digest, in_window, load_case, models_of, window
 from .remedies import cause_for
 from .simulate import Simulation, Size, simulate, size
 from .statistics import round_alpha
@@ -146,10 +148,10 @@ def passed(idea: Idea) -> bool:
 
 
 def probe(ideas: Sequence[Idea], alpha: float, share: float, rules: Rules) -> list[Idea]:
-    "Return the most promising ideas that failed the screening, could be seen to work and do no visible harm elsewhere: at most `rules.probe`."
+    "Return the most promising ideas that failed the screening, could be seen to work and do no visible harm elsewhere, those against a drift of all predictions first: at most `rules.probe`."
     tried = [i for i in ideas if i.simulation is not None and i.remedy.family != "none" and i.simulation.rest >= -rules.margins["rest"]]
     able = [i for i in tried if settle(size_of(i, alpha / max(1, rules.probe), share, rules).power) >= rules.power]
-    return sorted(able, key=lambda i: (-settle(i.simulation.effect), *i.key[1:]))[:rules.probe]
+    return sorted(able, key=lambda i: (i.pattern.get("span") is None, -settle(i.simulation.effect), *i.key[1:]))[:rules.probe]
 
 
 def choose_plans(ideas: Sequence[Idea], alpha: float, share: float, rules: Rules) -> tuple[list[Idea], list[Idea]]:
@@ -164,14 +166,14 @@ def choose_plans(ideas: Sequence[Idea], alpha: float, share: float, rules: Rules
     return chosen, weak
 
 # %% ../../nbs/remedy/04_propose.ipynb #6af3d1da
-def guardrails(margins: dict[str, float], task: Task) -> list[dict]:
-    "Return what must not get worse by more than its margin: error, error outside the pattern, Brier score or distance of a number, work per answer."
+def guardrails(margins: dict[str, float], task: Task, everything: bool = False) -> list[dict]:
+    "Return what must not get worse by more than its margin: error, error outside the pattern (unless it is `everything`), Brier score or distance of a number, work per answer."
     third = {"metric": "brier", "scope": "calibration", "margin": margins["calibration"]}
     if task.kind == "regression":
         third = {"metric": "absolute_error", "scope": "distance", "margin": settle(margins["distance"] * task.tolerance)}
     return [
         {"metric": "error", "scope": "global", "margin": margins["global"]},
-        {"metric": "error", "scope": "rest", "margin": margins["rest"]},
+        *([] if everything else [{"metric": "error", "scope": "rest", "margin": margins["rest"]}]),
         third,
         {"metric": "latency", "scope": "latency", "margin": margins["latency"]},
     ]
@@ -202,7 +204,7 @@ def plan_of(idea: Idea, round: int, m: int, share: float, base: str, evidence: s
         remedy=idea.remedy.name, family=idea.remedy.family, params=idea.params, checkpoint=base, evidence=evidence,
         metric="error", direction="lower", minimum_effect=rules.minimum_effect, alpha=alpha, m=m, round=round,
         test="sign-flip", permutations=rules.permutations, power=sized.power, n_expected=sized.n_expected,
-        n_needed=sized.n_needed, units_minimum=rules.units_minimum, guardrails=guardrails(rules.margins, task), window=idea.window,
+        n_needed=sized.n_needed, units_minimum=rules.units_minimum, guardrails=guardrails(rules.margins, task, not idea.pattern["predicate"]), window=idea.window,
         seeds=list(rules.seeds if idea.remedy.family == "refit" else rules.seeds[:1]),
         rollback=rollback(idea, sized, rules), success=success(alpha, rules))
 
@@ -258,6 +260,15 @@ def remedy_row(idea: Idea, chosen: Sequence[Idea], weak: Sequence[Idea], alpha: 
     }
 
 # %% ../../nbs/remedy/04_propose.ipynb #da03dce9
+def start_of(pattern: dict, target: dict, rows: pd.DataFrame) -> pd.Timestamp | None:
+    "Return when `pattern` began: with its span, or with its first labelled `rows`."
+    if pattern.get("span"):
+        return pd.Timestamp(pattern["span"]["since"])
+    X = features(rows)
+    own = rows.loc[match(target["predicate"], X) & outside(target["excludes"], X), "time"]
+    return begins(own) if len(own) else None
+
+
 def ideas_for(pattern: dict, patterns: Sequence[dict], causes: Sequence[dict], open_rows: pd.DataFrame, models: tuple,
               contract: Contract, remedies: Sequence[Any], rounds: Sequence[dict], evidence: str, rules: Rules) -> list[Idea]:
     "Consider each of `remedies` for `pattern`; `models` is (base, previous, reference)."
@@ -265,8 +276,9 @@ def ideas_for(pattern: dict, patterns: Sequence[dict], causes: Sequence[dict], o
     target = {"predicate": pattern["predicate"], "excludes": [predicates[e] for e in pattern["excludes"]]}
     mine, ideas = [c for c in causes if c["pattern"] == pattern["id"]], []
     judged = open_rows[open_rows["loss"].notna()]
+    start = start_of(pattern, target, judged)
     for remedy in remedies:
-        span = window(open_rows, remedy.family, rules.cutoff, rules.embargo_days)
+        span = window(open_rows, remedy.family, rules.cutoff, rules.embargo_days, start)
         case = load_case(target, mine, open_rows, *models, contract, span["train_before"])
         idea = {"pattern": pattern, "excludes": target["excludes"], "window": span}
         ideas.append(consider(remedy, case, judged[in_window(judged, span)], idea, rounds, evidence, rules))
@@ -314,7 +326,8 @@ def propose(open_rows: pd.DataFrame, split: dict, patterns: list[dict], causes: 
     confirmed = [pattern for pattern in patterns if pattern["confirmed"]]
     ideas = [i for p in track(confirmed, "Simulating remedies") for i in ideas_for(p, patterns, causes, *common)]
     if rules.probe and confirmed and not any(passed(idea) for idea in ideas):
-        ideas = ideas_for(confirmed[0], patterns, unrefuted(causes), *common) + [i for i in ideas if i.pattern is not confirmed[0]]
+        first = next((p for p in confirmed if p.get("span")), confirmed[0])
+        ideas = ideas_for(first, patterns, unrefuted(causes), *common) + [i for i in ideas if i.pattern is not first]
     sealed = [entry["body"] for entry in entries_in(seals)]
     round, plans = settle_round(sealed, lambda r: write_plans(ideas, r, share, served.sha256, evidence, rules, task_of(contract, served.threshold)))
     return outputs(ideas, round, plans, share, evidence, rules)

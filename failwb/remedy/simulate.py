@@ -55,9 +55,9 @@ def simulate(case: Case, remedy: Remedy, params: dict, rows: pd.DataFrame, seeds
     candidates = [remedy.build(case, params, seed) for seed in (seeds if remedy.family == "refit" else seeds[:1])]
     table = gains(case, candidates, rows)
     select, pattern = table[table["split"] == "select"], table[table["inside"]]
-    seen, rest = select[select["inside"]], select[~select["inside"]]
+    seen, rest = select[select["inside"]], select[~select["inside"] & bool(case.predicate)]  # of all predictions there is no rest
     effect, se, _ = unit_mean(seen["gain"], seen["subject"])
-    rest_gain, rest_se, _ = unit_mean(rest["gain"], rest["subject"])
+    rest_gain, rest_se, _ = unit_mean(rest["gain"], rest["subject"]) if len(rest) else (0.0, 0.0, 0)
     sums, _ = unit_sums(pattern["gain"], pattern["subject"])
     return Simulation(**settle({
         "effect": effect, "se": se, "n_select": len(seen), "baseline_error": float(seen["error"].mean()),

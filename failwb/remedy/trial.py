@@ -197,7 +197,8 @@ def trade_offs(setting: Setting, comparison: Comparison) -> dict[str, Any]:
     gain = (comparison.baseline["error"] - comparison.candidate["error"]).to_numpy()
     both = {"baseline": comparison.baseline, "candidate": comparison.candidate}
     means = {f"{scope} {metric}": {name: frame.loc[scope_rows(setting, scope), metric].mean() for name, frame in both.items()}
-             for scope, metric in [("rest", "error"), ("pattern", "cost"), *(("global", m) for m in setting.case.task.metrics)]}
+             for scope, metric in [("rest", "error"), ("pattern", "cost"), *(("global", m) for m in setting.case.task.metrics)]
+             if scope_rows(setting, scope).any()}
     return settle({
         "changed_share": np.abs(gain).mean(), "mended": gain.clip(min=0).sum(), "spoiled": -gain.clip(max=0).sum(), "rows": len(gain),
         "operations": {"baseline": operations(setting.case.base.model), "candidate": operations(comparison.model)},
@@ -277,7 +278,7 @@ def comparison_table(setting: Setting, comparison: Comparison) -> pd.DataFrame:
     scopes = {"in the pattern": setting.hit, "in the rest": ~setting.hit, "everywhere": np.ones(len(setting.rows), bool)}
     both = {"served": comparison.baseline, "candidate": comparison.candidate}
     return pd.DataFrame([{"where": where, "model": name, "rows": int(rows.sum()), **frame.loc[rows, list(setting.case.task.metrics)].mean().round(4)}
-                         for where, rows in scopes.items() for name, frame in both.items()])
+                         for where, rows in scopes.items() if rows.any() for name, frame in both.items()])
 
 
 def guardrail_table(trial: dict[str, Any]) -> pd.DataFrame:
