@@ -22,6 +22,7 @@ from .record.contract import Contract, load_contract
 from .record.durable import explained, replaced
 from .record.errors import StageError, UnknownParameter, WorkbenchError, one_of
 from .record.provenance import code_digest, import_closure
+from .record.settings import read_mapping, read_text
 from .record.tables import json_text, read_json, read_table, table_bytes
 from .vault.ledger import Ledger
 
@@ -109,13 +110,7 @@ def track(items: Iterable, description: str, total: int | None = None) -> Iterat
 
 # %% ../nbs/01_workbench.ipynb #40c0cc8a
 def _load_yaml(path: Path) -> dict:
-    try:
-        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as e:
-        raise WorkbenchError(f"{path.name} is not YAML: {e}") from e
-    if not isinstance(loaded, dict):
-        raise WorkbenchError(f"{path.name} must be a mapping of sections, it is {type(loaded).__name__}.")
-    return loaded
+    return read_mapping(read_text(path, WorkbenchError), path.name, "sections", WorkbenchError)
 
 
 def _as_bytes(name: str, content: Any) -> bytes:
