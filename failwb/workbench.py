@@ -21,6 +21,7 @@ import yaml
 from .record.contract import Contract, load_contract
 from .record.durable import explained, replaced
 from .record.errors import StageError, UnknownParameter, WorkbenchError, one_of
+from .record.parameters import check_values
 from .record.provenance import code_digest, import_closure
 from .record.settings import read_mapping, read_text
 from .record.tables import json_text, read_json, read_table, table_bytes
@@ -92,12 +93,17 @@ def load_stage(verb: str) -> Stage:
 
 # %% ../nbs/01_workbench.ipynb #ad83f930
 def check_params(stage: Stage, section: Mapping[str, Any]) -> None:
-    "Raise `UnknownParameter` unless `section` has exactly the verb's parameters."
+    "Raise `UnknownParameter` unless `section` has exactly the verb's parameters, each with a value that the verb allows."
+    if not isinstance(section, Mapping):
+        raise UnknownParameter(f"params.yaml: {stage.verb} must be a mapping of parameters, it is {section!r:.60}.")
     wanted, given = set(stage.parameters), set(section)
     if extra := sorted(given - wanted):
         raise UnknownParameter(f"params.yaml: {stage.verb} has no parameter {', '.join(extra)}. It has: {', '.join(sorted(wanted)) or 'none'}.")
     if missing := sorted(wanted - given):
         raise UnknownParameter(f"params.yaml: {stage.verb} lacks {', '.join(missing)}. Hint: `failwb init` writes every key with its comment.")
+    check_values(stage.verb, stage.run, section)
+    check_values(stage.verb, stage.run, section)
+    check_values(stage.verb, stage.run, section)
 
 
 def track(items: Iterable, description: str, total: int | None = None) -> Iterator:
