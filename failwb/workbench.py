@@ -102,8 +102,6 @@ def check_params(stage: Stage, section: Mapping[str, Any]) -> None:
     if missing := sorted(wanted - given):
         raise UnknownParameter(f"params.yaml: {stage.verb} lacks {', '.join(missing)}. Hint: `failwb init` writes every key with its comment.")
     check_values(stage.verb, stage.run, section)
-    check_values(stage.verb, stage.run, section)
-    check_values(stage.verb, stage.run, section)
 
 
 def track(items: Iterable, description: str, total: int | None = None) -> Iterator:

@@ -237,7 +237,7 @@ def catalog(failures: pd.DataFrame, rows: pd.DataFrame, quarantine: pd.DataFrame
     said, ran = latest_triage(entries_in(triage)), trials_in(trials)
     listed, table = with_triage(stable_sort(listed, ["time", "event_id"], "failure_id"), "failure_id", said), with_triage(table, "pattern", said)
     return {"failures.parquet": listed, "patterns.parquet": table, "confirm_counts.json": confirm_counts_of(held, ran),
-            "funnel.json": funnel_of(validated, detected, patterns, remedies, verdicts),
+            "funnel.json": funnel_of(validated, detected, patterns, remedies, verdicts) | {k: discovered[k] for k in ("sets_left_out",) if discovered.get(k)},
             "lineage.json": lineage_of(listed, patterns, verdicts, ran, validated["head"], discovered.get("code")),
             "summary.json": _summary(listed, table, held)}
 

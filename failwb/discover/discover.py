@@ -153,14 +153,14 @@ def is_claim(ground: Ground, rows: np.ndarray, rest: np.ndarray, slices: float, 
 
 # %% ../../nbs/discover/01_discover.ipynb #c1357719
 def search_claims(ground: Ground, levels: Levels, search: SliceSearch, maximum_patterns: int, surprise: float,
-                  floors: dict[str, float]) -> list[Claim]:
-    "Return the claims on `ground`, strongest first, each among the rows that the earlier ones left."
-    left, claims = np.ones(len(ground.loss), dtype=bool), []
+                  floors: dict[str, float]) -> tuple[list[Claim], int]:
+    "Return the claims on `ground`, strongest first, each among the rows that the earlier ones left; and how many sets of features the search left out at most."
+    left, claims, left_out = np.ones(len(ground.loss), dtype=bool), [], 0
     slices = language_size(levels.language_, search.max_literals)
     last = range_ends(levels)
     while len(claims) < maximum_patterns:
         here = ground[left]
-        best = search.fit(here.codes, here.loss).slices_
+        best, left_out = search.fit(here.codes, here.loss).slices_, max(left_out, search.left_out_)
         if not best:
             break
         spans = widen(best[0].spans, here, last, surprise, floors["minimum_lift"])
@@ -171,7 +171,7 @@ def search_claims(ground: Ground, levels: Levels, search: SliceSearch, maximum_p
         scale = Scale(len(here.loss), here.loss.sum(), 1.0, search.alpha, search.min_rows, search.min_errors)
         score = scale.score(np.array([float(rows.sum())]), np.array([ground.loss[rows].sum()]))[0]
         claims.append(Claim(spans, float(score), rows, left))
-    return claims
+    return claims, left_out
 
 # %% ../../nbs/discover/01_discover.ipynb #96e672c6
 def figures(events: pd.DataFrame, rows: np.ndarray, rest: np.ndarray) -> dict[str, Any]:
@@ -255,12 +255,12 @@ def members_of(patterns: Sequence[Pattern], events: pd.DataFrame) -> pd.DataFram
     return pd.concat([none, *parts])[["event_id", "pattern", "split"]].sort_values(["event_id"], kind="stable").reset_index(drop=True)
 
 # %% ../../nbs/discover/01_discover.ipynb #ce6db19d
-def summarise(patterns: Sequence[Pattern], develop: pd.DataFrame, select: pd.DataFrame, slices: float) -> dict[str, Any]:
-    "Return the figures of the stage."
+def summarise(patterns: Sequence[Pattern], develop: pd.DataFrame, select: pd.DataFrame, slices: float, left_out: int) -> dict[str, Any]:
+    "Return the figures of the stage; `left_out` sets of features were not looked at."
     confirmed = [p for p in patterns if p.confirmed]
     held = {part: sum(getattr(p, part)["failures"] for p in confirmed) for part in ("develop", "select")}
     return {"code": code_digest("failwb.discover.discover"), "rows_searched": len(develop),
-            "failures_searched": int(develop["loss"].sum()), "rows_tested": len(select), "slices": slices,
+            "failures_searched": int(develop["loss"].sum()), "rows_tested": len(select), "slices": slices, "exact": left_out == 0, "sets_left_out": left_out,
             "claimed": len(patterns), "confirmed": len(confirmed), "refused": len(patterns) - len(confirmed),
             "share_of_failures_develop": settle(held["develop"] / max(1.0, float(develop["loss"].sum()))),
             "share_of_failures_select": settle(held["select"] / max(1.0, float(select["loss"].sum())))}
@@ -283,8 +283,9 @@ def two_parts(events: pd.DataFrame, minimum_rows: int) -> tuple[pd.DataFrame, pd
     rows = usable(events)
     develop, select = (rows[rows["split"] == s].reset_index(drop=True) for s in ("develop", "select"))
     if len(develop) < minimum_rows or select["subject"].nunique() < 2:
-        raise TooLittleData(f"{len(develop)} develop and {len(select)} select rows have a label and a prediction; discover needs at least "
-                            f"{minimum_rows} to search, and two subjects to test with. Hint: collect more labels.")
+        few = "the table has too few subjects to divide; leave --subject out if its rows stand for themselves" if len(rows) >= minimum_rows else "collect more labels"
+        raise TooLittleData(f"{len(develop)} develop and {len(select)} select rows, of {rows['subject'].nunique()} subjects, have a label and a prediction; discover needs at least "
+                            f"{minimum_rows} to search, and two subjects to test with. Hint: {few}.")
     return develop, select
 
 # %% ../../nbs/discover/01_discover.ipynb #cc8c8a43
@@ -294,21 +295,21 @@ Literals = Annotated[int, Within(1, 5)]  # more conditions than people can hold 
 
 def discover(events: pd.DataFrame, attributions: pd.DataFrame, references: Path, checkpoints: Path, contract: Contract, *,
              bins: Bins, maximum_literals: Literals, minimum_rows: Count, minimum_failures: Count, minimum_lift: Factor, error_weight: Portion,
-             surprise: Factor, chance: Factor, maximum_patterns: Whole, fdr: Mixture, minimum_effect: Share) -> dict[str, Any]:
+             surprise: Factor, chance: Factor, maximum_patterns: Whole, maximum_sets: Count, fdr: Mixture, minimum_effect: Share) -> dict[str, Any]:
     "Search develop rows for patterns of failure, test every claim on select rows, and draw the map of failures."
     known = current_checkpoint(checkpoints, events).reference
     develop, select = two_parts(events, minimum_rows)
     levels = levels_of(contract, bins).fit(features(read_table(references / known) if known else develop), features(develop))
-    search = SliceSearch(1, maximum_literals, minimum_rows, minimum_failures, error_weight, levels.language_)
+    search = SliceSearch(1, maximum_literals, minimum_rows, minimum_failures, error_weight, levels.language_, maximum_sets)
     floors = {"minimum_rows": minimum_rows, "minimum_failures": minimum_failures, "minimum_lift": minimum_lift,
               "minimum_effect": minimum_effect, "chance": chance}
-    claims = search_claims(ground_of(develop, levels, task_of(contract)), levels, search, maximum_patterns, surprise, floors)
+    claims, left_out = search_claims(ground_of(develop, levels, task_of(contract)), levels, search, maximum_patterns, surprise, floors)
     patterns = claims_to_patterns(claims, develop, select, levels, contract, fdr, minimum_effect)
     members = members_of(patterns, events)
     drawn = failure_map(attributions, events.loc[events["loss"] > 0, "event_id"])
     return {"patterns.json": [p.to_dict() for p in patterns], "membership.parquet": members,
             "map.parquet": drawn.merge(members[["event_id", "pattern"]], on="event_id", how="left"),
-            "summary.json": summarise(patterns, develop, select, language_size(levels.language_, maximum_literals))}
+            "summary.json": summarise(patterns, develop, select, language_size(levels.language_, maximum_literals), left_out)}
 
 
 stage = Stage("discover", discover, desc="What failures have in common: searched on develop rows, tested on select rows",
