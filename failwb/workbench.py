@@ -21,7 +21,9 @@ import yaml
 from .record.contract import Contract, load_contract
 from .record.durable import explained, replaced
 from .record.errors import StageError, UnknownParameter, WorkbenchError, one_of
+from .record.parameters import check_values
 from .record.provenance import code_digest, import_closure
+from .record.settings import read_mapping, read_text
 from .record.tables import json_text, read_json, read_table, table_bytes
 from .vault.ledger import Ledger
 
@@ -91,12 +93,15 @@ def load_stage(verb: str) -> Stage:
 
 # %% ../nbs/01_workbench.ipynb #ad83f930
 def check_params(stage: Stage, section: Mapping[str, Any]) -> None:
-    "Raise `UnknownParameter` unless `section` has exactly the verb's parameters."
+    "Raise `UnknownParameter` unless `section` has exactly the verb's parameters, each with a value that the verb allows."
+    if not isinstance(section, Mapping):
+        raise UnknownParameter(f"params.yaml: {stage.verb} must be a mapping of parameters, it is {section!r:.60}.")
     wanted, given = set(stage.parameters), set(section)
     if extra := sorted(given - wanted):
         raise UnknownParameter(f"params.yaml: {stage.verb} has no parameter {', '.join(extra)}. It has: {', '.join(sorted(wanted)) or 'none'}.")
     if missing := sorted(wanted - given):
         raise UnknownParameter(f"params.yaml: {stage.verb} lacks {', '.join(missing)}. Hint: `failwb init` writes every key with its comment.")
+    check_values(stage.verb, stage.run, section)
 
 
 def track(items: Iterable, description: str, total: int | None = None) -> Iterator:
@@ -109,13 +114,7 @@ def track(items: Iterable, description: str, total: int | None = None) -> Iterat
 
 # %% ../nbs/01_workbench.ipynb #40c0cc8a
 def _load_yaml(path: Path) -> dict:
-    try:
-        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as e:
-        raise WorkbenchError(f"{path.name} is not YAML: {e}") from e
-    if not isinstance(loaded, dict):
-        raise WorkbenchError(f"{path.name} must be a mapping of sections, it is {type(loaded).__name__}.")
-    return loaded
+    return read_mapping(read_text(path, WorkbenchError), path.name, "sections", WorkbenchError)
 
 
 def _as_bytes(name: str, content: Any) -> bytes:

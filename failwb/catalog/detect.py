@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from ..record.contract import Contract
+from ..record.parameters import Amount, Factor, Share
 from ..record.tables import settle, sha, stable_sort
 from ..record.task import Task, confidence, errors, losses, task_of
 from ..workbench import Stage
@@ -100,8 +101,8 @@ def _with_symptoms(outcomes: pd.DataFrame, failures: pd.DataFrame) -> pd.DataFra
     return outcomes.assign(symptoms=outcomes["event_id"].map(lists).fillna("").astype("str"))
 
 # %% ../../nbs/catalog/01_detect.ipynb #206c93e5
-def detect(events: pd.DataFrame, labels: pd.DataFrame, quarantine: pd.DataFrame, contract: Contract, *, misprediction: float, low_confidence: float,
-           latency_ms: float, error_status: float, missing_output: float, breaches: float) -> dict[str, Any]:
+def detect(events: pd.DataFrame, labels: pd.DataFrame, quarantine: pd.DataFrame, contract: Contract, *, misprediction: Factor, low_confidence: Share,
+           latency_ms: Amount, error_status: Amount, missing_output: Factor, breaches: Factor) -> dict[str, Any]:
     "Find the failures among `events`, by symptom, and what each prediction cost."
     task = task_of(contract)
     outcomes, events = outcomes_of(events, labels, task), events.assign(confidence=confidence(task, events))

@@ -18,6 +18,7 @@ from ..models.answer import class_places, raw_output
 from ..models.checkpoint import Checkpoint, current_checkpoint, inputs
 from ..models.train import fit, make_pipeline
 from ..record.contract import Contract
+from ..record.parameters import Count, Seed, Several, Share, Whole
 from ..record.tables import features, prefixed, read_table, settle, sha, stable_sort
 from ..record.task import Task, answers_of, encode, errors, task_of
 from ..signals.attribution import attributions, explained_by_trees
@@ -161,8 +162,8 @@ def _summary(rows: pd.DataFrame, context: pd.DataFrame, judged: pd.DataFrame, ex
             "scaled_features": ",".join(sorted(set(scaled["feature"])))}
 
 # %% ../../nbs/catalog/03_enrich.ipynb #4d2c9154
-def enrich(rows: pd.DataFrame, references: Path, checkpoints: Path, contract: Contract, *, seed: int, folds: int, minimum_labels: int, bins: int,
-           factor_rows: int, factor_gap: float, explained_failures: int, permuted_failures: int, background: int) -> dict[str, Any]:
+def enrich(rows: pd.DataFrame, references: Path, checkpoints: Path, contract: Contract, *, seed: Seed, folds: Several, minimum_labels: Count, bins: Several,
+           factor_rows: Count, factor_gap: Share, explained_failures: Whole, permuted_failures: Whole, background: Count) -> dict[str, Any]:
     "Give develop and select `rows` their context, and the training rows of the current checkpoint theirs."
     current = current_checkpoint(checkpoints, rows)
     if current.model is not None:

@@ -19,6 +19,7 @@ import pandas as pd
 from ..capture.segments import came_under, evidence_heads, read_events, read_labels, verify
 from ..record.contract import Contract, Field
 from ..record.migrations import check_numbers, migrate, migrate_answers, told
+from ..record.parameters import Whole
 from ..record.tables import PREFIX, stable_sort
 from ..record.versions import Way, way_from
 from ..vault.contracts import recorded_contracts
@@ -251,7 +252,7 @@ def _summary(sizes: dict, passed: pd.DataFrame, quarantine: pd.DataFrame, labels
                     "first": passed["time"].min(), "as_of": max(times, default=None)}
 
 # %% ../../nbs/catalog/00_validate.ipynb #58a45c9b
-def validate(segments: Path, evidence: Path, erasures: Path, contracts: Path, contract: Contract, *, examples: int) -> dict[str, Any]:
+def validate(segments: Path, evidence: Path, erasures: Path, contracts: Path, contract: Contract, *, examples: Whole) -> dict[str, Any]:
     "Hold all captured events against `contract`; raises `AlteredEvidence` where the evidence is not what the ledger says."
     head = verify(segments, evidence_heads(evidence))
     forgotten = erased_subjects(entries_in(erasures))

@@ -9,13 +9,14 @@ __all__ = ['rounded', 'cut_points', 'Span', 'Slice', 'in_spans', 'spans_of', 'Le
 # %% ../../nbs/discover/00_slices.ipynb #a7efa229
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import groupby
 from typing import Self
 
 import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator
 
+from .frontier import Features, Frontier, ends_of, kept_of, sets_of
 from ..record.predicate import Literal
 
 # %% ../../nbs/discover/00_slices.ipynb #c5ba016f
@@ -249,16 +250,17 @@ class _Best:
         self.floor = self.slices[-1].score if len(self.slices) == self.k else 0.0
 
 # %% ../../nbs/discover/00_slices.ipynb #faaf5950
-def _judge(best: _Best, counts: _Counts, prefix: _Prefix, features: tuple[int, ...], kept: list[np.ndarray]) -> np.ndarray:
-    "Count one set of features, keep its best slices, and return the bounds over all its literals."
+def _judge(best: _Best, counts: _Counts, prefix: _Prefix, features: Features, kept: list[np.ndarray]) -> tuple[np.ndarray, float]:
+    "Count one set of features, keep its best slices, and return the bounds over all its literals, and the best score."
     rows, errors, matrices = prefix.cross(features[-1], kept[-1])
     rows, errors = over_literals(rows, matrices), over_literals(errors, matrices)
     best.counted += rows.size
-    good = np.nonzero(best.scale.score(rows, errors) > max(best.floor - 1e-10, 0.0))
+    score = best.scale.score(rows, errors)
+    good = np.nonzero(score > max(best.floor - 1e-10, 0.0))
     best.keep(counts.literals(features, kept), good, rows[good], errors[good])
     bound = np.full([len(counts.spans[f]) for f in features], -np.inf)
     bound[np.ix_(*kept)] = best.scale.bound(rows, errors)
-    return bound
+    return bound, float(score.max())
 
 # %% ../../nbs/discover/00_slices.ipynb #cd8f990a
 def _pick(table: np.ndarray, matrices: Sequence[np.ndarray], chosen: Sequence[np.ndarray]) -> np.ndarray:
@@ -269,7 +271,7 @@ def _pick(table: np.ndarray, matrices: Sequence[np.ndarray], chosen: Sequence[np
     return table
 
 
-def _finish(best: _Best, counts: _Counts, prefix: _Prefix, features: tuple[int, ...], kept: list[np.ndarray]) -> None:
+def _finish(best: _Best, counts: _Counts, prefix: _Prefix, features: Features, kept: list[np.ndarray]) -> None:
     "Keep the best slices of one set of features, without bounds for descendants."
     rows, errors, matrices = prefix.cross(features[-1], kept[-1])
     per_error, per_row, least = best.scale.line(best.floor)
@@ -283,56 +285,45 @@ def _finish(best: _Best, counts: _Counts, prefix: _Prefix, features: tuple[int, 
         best.keep(counts.literals(features, kept), chosen, *(_pick(table, matrices, chosen) for table in (rows, errors)))
 
 # %% ../../nbs/discover/00_slices.ipynb #3b4366a9
-def _ends(alive: dict, features: tuple[int, ...], literals: int) -> np.ndarray:
-    "Return which of the `literals` of the last feature survive in every parent."
-    ends = np.ones(literals, dtype=bool)
-    for axis in range(len(features) - 1):
-        parent = alive.get(features[:axis] + features[axis + 1:])
-        if parent is None:
-            return np.array([], dtype=int)
-        ends &= parent.any(axis=tuple(range(parent.ndim - 1)))
-    return np.flatnonzero(ends)
-
-
-def _level(best: _Best, counts: _Counts, size: int, deepest: bool, bounds: dict) -> dict:
-    "Judge all slices of `size` literals; return the bounds of their descendants by set of features."
-    alive, found = {f: b > best.floor + 1e-10 for f, b in bounds.items()}, {}
-    for first in combinations(range(len(counts.columns)), size - 1):
-        if first in alive and alive[first].any():
-            kept = [np.flatnonzero(alive[first].any(axis=tuple(a for a in range(size - 1) if a != axis))) for axis in range(size - 1)]
-            prefix = _Prefix(counts, first, kept)
-            for last in range(first[-1] + 1 if first else 0, len(counts.columns)):
-                features, ends = (*first, last), _ends(alive, (*first, last), len(counts.spans[last]))
-                if len(ends) and deepest and first:
+def _level(best: _Best, counts: _Counts, size: int, deepest: bool, frontier: Frontier) -> None:
+    "Judge slices of `size` literals, and enter into `frontier` what their descendants may reach."
+    frontier.prune(best.floor, size - 1)
+    for first, sets in groupby(sets_of(frontier, size), key=lambda features: features[:-1]):
+        kept, prefix = kept_of(frontier, first), None
+        for features in sets:
+            if len(ends := ends_of(frontier, features, len(counts.spans[features[-1]]))):
+                prefix = prefix or _Prefix(counts, first, kept)
+                if deepest and first:
                     _finish(best, counts, prefix, features, [*kept, ends])
-                elif len(ends):
-                    found[features] = _judge(best, counts, prefix, features, [*kept, ends])
-    return found
+                else:
+                    frontier.add(features, *_judge(best, counts, prefix, features, [*kept, ends]))
 
 # %% ../../nbs/discover/00_slices.ipynb #95217f29
 class SliceSearch(BaseEstimator):
-    "Find the `k` slices with the highest score, exactly (Sagadeeva & Boehm, SIGMOD 2021)."
+    "Find the `k` slices with the highest score (Sagadeeva & Boehm, SIGMOD 2021): exactly, unless `left_out_` says that sets of features were not looked at."
 
     def __init__(self, k: int = 10, max_literals: int = 3, min_rows: int = 30, min_errors: float = 0.0,
-                 alpha: float = 0.95, language: Sequence[Sequence[Span]] | None = None):
+                 alpha: float = 0.95, language: Sequence[Sequence[Span]] | None = None, max_sets: int = 10_000):
         self.k = k                        # slices to return
         self.max_literals = max_literals  # most literals of a slice, each on another feature
         self.min_rows = min_rows          # least rows of a slice
         self.min_errors = min_errors      # least error sum of a slice
         self.alpha = alpha                # weight of error against size, in (0, 1]
         self.language = language          # literals of each column; None: missing, and each level by itself
+        self.max_sets = max_sets          # sets of features that one level looks at, at most
 
     def fit(self, X: np.ndarray, errors: np.ndarray) -> Self:
         "Search the codes `X` (n_rows, n_features; 0 is missing) for slices of high `errors` (n_rows,), 0/1 or any loss ≥ 0."
         errors = np.asarray(errors, float)
-        self.slices_, self.n_counted_, self.n_features_in_ = [], 0, X.shape[1]
+        self.slices_, self.n_counted_, self.n_features_in_, self.left_out_ = [], 0, X.shape[1], 0
         if not len(errors) or errors.sum() == 0:
             return self
         best = _Best(self.k, Scale(len(errors), errors.sum(), errors.max(), self.alpha, self.min_rows, self.min_errors))
-        counts, bounds, depth = _Counts(np.asarray(X), errors, self.language), {(): np.array(np.inf)}, min(self.max_literals, X.shape[1])
+        counts, frontier, depth = _Counts(np.asarray(X), errors, self.language), Frontier(X.shape[1], self.max_sets), min(self.max_literals, X.shape[1])
         for size in range(1, depth + 1):
-            bounds = _level(best, counts, size, size == depth, bounds)
+            _level(best, counts, size, size == depth, frontier)
         self.slices_, self.n_counted_ = best.slices, best.counted
+        self.left_out_ = frontier.left_out if frontier.left_bound > best.floor + 1e-10 else 0
         return self
 
     def transform(self, X: np.ndarray) -> np.ndarray:

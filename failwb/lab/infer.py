@@ -270,7 +270,7 @@ class Draft:
 
     def yaml(self) -> str:
         "Return the contract as YAML, with what was seen above each field and what was left out, and why, at the end."
-        return contract_yaml(self.contract.model_copy(update={"left_out": self.left_out}), self.remarks)
+        return contract_yaml(self.contract, self.remarks)
 
 # %% ../../nbs/lab/03_infer.ipynb #infer-draft
 def draft_contract(table: pd.DataFrame, label: str, target: dict[str, Any], beside: Sequence[str], name: str, owner: str, today: dt.date) -> Draft:
@@ -284,9 +284,10 @@ def draft_contract(table: pd.DataFrame, label: str, target: dict[str, Any], besi
         raise TableError("No column of the table can be a feature: " + "; ".join(reasons[:5]) + (f"; and {len(reasons) - 5} more" if len(reasons) > 5 else "")
                          + ". Hint: give a table with numbers or categories beside the label.")
     segments = [c for c, f in columns.items() if f.categories and len(f.categories) <= 12][:3]
+    left_out = {c: why for c, (f, why) in drafts.items() if not f}
     contract = Contract(name=name, version="1", owner=owner, review_by=(today + dt.timedelta(days=182)).isoformat(), target=label,
-                        segments=segments, columns=columns, **target)
-    return Draft(contract, {c: drafts[c][1] for c in columns}, {c: why for c, (f, why) in drafts.items() if not f})
+                        segments=segments, columns=columns, left_out=left_out, **target)
+    return Draft(contract, {c: drafts[c][1] for c in columns}, left_out)
 
 # %% ../../nbs/lab/03_infer.ipynb #0349a5cf
 def typed(table: pd.DataFrame, contract: Contract) -> pd.DataFrame:

@@ -353,8 +353,9 @@ def without_leaks(draft: Draft, table: pd.DataFrame) -> Draft:
     kept = {c: f for c, f in draft.contract.columns.items() if c not in found}
     if not kept:
         raise TableError(f"Every feature gives the answer away: {'; '.join(f'{c}: {why}' for c, why in found.items())}. Hint: give a table with what is known before the answer.")
-    contract = draft.contract.model_copy(update={"columns": kept, "segments": [s for s in draft.contract.segments if s in kept]})
-    return Draft(contract, {c: draft.remarks[c] for c in kept}, draft.left_out | found)
+    segments, left_out = [s for s in draft.contract.segments if s in kept], draft.left_out | found
+    contract = draft.contract.model_copy(update={"columns": kept, "segments": segments, "left_out": left_out})
+    return Draft(contract, {c: draft.remarks[c] for c in kept}, left_out)
 
 
 def with_tolerance(draft: Draft, table: pd.DataFrame, most: int = 20_000) -> Draft:

@@ -19,6 +19,7 @@ from .criteria import Check, broken, check_table, judge, read_criteria, tally, t
 from .markup import MISSING, count, day, percent, phrase, plain, plural, short, table
 from .summaries import funnel_steps
 from ..record.contract import Contract
+from ..record.parameters import Whole
 from ..record.taxonomy import SEVERITIES
 from ..vault.ledger import KINDS, entries_in
 from ..workbench import Stage
@@ -158,7 +159,7 @@ def review_markdown(name: str, f: dict, checks: Sequence[Check]) -> str:
 
 # %% ../../nbs/publish/02_review.ipynb #0dbf6447
 def review(
-    failures: pd.DataFrame, funnel: dict, ledger: Path, contract: Contract, criteria: dict, summaries: dict, *, soon_days: int
+    failures: pd.DataFrame, funnel: dict, ledger: Path, contract: Contract, criteria: dict, summaries: dict, *, soon_days: Whole
 ) -> dict[str, dict | str]:
     "Return review.md, review.json and the summary."
     entries = [entry for kind in KINDS if kind != "plans" for entry in entries_in(ledger / kind)]

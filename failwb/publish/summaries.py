@@ -40,11 +40,12 @@ def funnel_steps(funnel: dict) -> list[tuple[str, int, str, str]]:
     "Return `(name, n, meaning, tone)` for every step from events to decisions."
     failed = funnel.get("failed_events", funnel.get("failures"))
     labelled = f"; {share(funnel.get('labelled'), funnel.get('events'))} have a label" if funnel.get("labelled") else ""
+    skipped = f"; up to {count(funnel['sets_left_out'])} sets of features were not looked at (discover.maximum_sets)" if funnel.get("sets_left_out") else ""
     return [
         ("Predictions", funnel.get("events"), f"watched, {count(funnel.get('quarantined'))} of them "
                                               f"quarantined{labelled}", ""),
         ("Failures", failed, f"{share(failed, funnel.get('events'))} of all predictions show a symptom", ""),
-        ("Patterns claimed", funnel.get("claimed"), "found by searching one part of the traffic", ""),
+        ("Patterns claimed", funnel.get("claimed"), f"found by searching one part of the traffic{skipped}", ""),
         ("Patterns confirmed", funnel.get("confirmed"), "held up on another part that did not suggest them", ""),
         ("Plans", funnel.get("plans"), "experiments written down before anybody looked at the result", ""),
         *outcome_steps(funnel),

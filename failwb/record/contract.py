@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic import Field as Key
 
 from .errors import ContractError
+from .settings import read_mapping, read_text
 
 # %% ../../nbs/record/03_contract.ipynb #9320b0a3
 class Field(BaseModel):
@@ -124,6 +125,8 @@ class Contract(BaseModel):
             raise ValueError(f"segments name fields that are not in columns: {', '.join(unknown)}")
         if missing := set(COSTS[self.task]) ^ set(self.costs):
             raise ValueError(f"costs hold exactly {' and '.join(COSTS[self.task])}; look at {', '.join(sorted(missing))}")
+        if odd := [f"{name} {cost:g}" for name, cost in self.costs.items() if not 0 <= cost < float("inf")]:
+            raise ValueError(f"a cost must be a number from 0, in the contract's currency; look at {', '.join(odd)}")
         given = {name for name in ASKED if getattr(self, name) is not None}
         if odd := given ^ set(ASKS[self.task]):
             raise ValueError(f"a {self.task} task needs {' and '.join(ASKS[self.task])} and none of the others; look at {', '.join(sorted(odd))}")
@@ -159,19 +162,6 @@ class Contract(BaseModel):
         return [n for n, f in self.columns.items() if f.type in ("category", "text")]
 
 # %% ../../nbs/record/03_contract.ipynb #contract-strict
-class _Strict(yaml.SafeLoader):
-    "The safe loader, for which a key that stands twice is a mistake."
-
-    def construct_mapping(self, node, deep=False):
-        seen = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and not key.tag.endswith(":merge"):
-                if key.value in seen:
-                    raise yaml.constructor.ConstructorError(None, None, f"the key {key.value!r} stands twice", key.start_mark)
-                seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
 def _mistake(error: dict) -> str:
     "Write one of pydantic's errors as a line: place, what is wrong, and how to write it where YAML misread it."
     place = ".".join(map(str, error["loc"])) or "contract"
@@ -181,12 +171,7 @@ def _mistake(error: dict) -> str:
 # %% ../../nbs/record/03_contract.ipynb #4d1c316a
 def parse_contract(text: str, where: str = "contract") -> Contract:
     "Read a contract from YAML text; every mistake is named with its place."
-    try:
-        raw = yaml.load(text, _Strict)
-    except (yaml.YAMLError, ValueError) as e:
-        raise ContractError(f"{where} is not YAML: {e}") from e
-    if not isinstance(raw, dict):
-        raise ContractError(f"{where} must be a mapping with name, version, owner, target, columns, ... It is {type(raw).__name__}.")
+    raw = read_mapping(text, where, "name, version, owner, target, columns, ...", ContractError)
     try:
         return Contract.model_validate(raw)
     except ValidationError as e:
@@ -198,11 +183,7 @@ def load_contract(path: Path | str) -> Contract:
     path = Path(path)
     if not path.is_file():
         raise ContractError(f"There is no contract at {path}. Hint: `failwb init` writes one from a table.")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as e:
-        raise ContractError(f"{path.name} is not UTF-8 text: {e.reason} at byte {e.start}. Hint: save it as UTF-8.") from e
-    return parse_contract(text, path.name)
+    return parse_contract(read_text(path, ContractError), path.name)
 
 # %% ../../nbs/record/03_contract.ipynb #ef0c30bb
 HEAD = """# Data contract: what each field may hold, who answers for it, what an error costs.

@@ -23,6 +23,7 @@ from ..models.answer import answer
 from ..models.checkpoint import Checkpoint, current_checkpoint
 from ..models.train import fit, make_pipeline
 from ..record.contract import Contract
+from ..record.parameters import Amount, Count, Factor, Share
 from ..record.predicate import date_words, in_span, pattern_rows, span_words
 from ..record.records import Cause
 from ..record.tables import features, read_table, settle
@@ -422,9 +423,9 @@ def summarise(judged: Sequence[tuple[list[Cause], list[Cause]]]) -> dict[str, An
 
 
 def diagnose(events: pd.DataFrame, rows: pd.DataFrame, reference: pd.DataFrame, patterns: list[dict], references: Path, checkpoints: Path,
-             contract: Contract, *, minimum_rows: int, share_outside: float, maximum_gap: float, relief: float, issue_ratio: float,
-             one_sided: float, label_gap: float, representation: float, reference_lift: float, growth: float, onset_z: float,
-             ranking: float, calibration_gap: float, minimum_support: float) -> dict[str, Any]:
+             contract: Contract, *, minimum_rows: Count, share_outside: Share, maximum_gap: Share, relief: Share, issue_ratio: Factor,
+             one_sided: Share, label_gap: Share, representation: Amount, reference_lift: Factor, growth: Factor, onset_z: Factor,
+             ranking: Share, calibration_gap: Share, minimum_support: Share) -> dict[str, Any]:
     "Judge the causes of each confirmed pattern, with evidence and counter-checks."
     limits = Limits(minimum_rows, share_outside, maximum_gap, relief, issue_ratio, one_sided, label_gap, representation, reference_lift,
                     growth, onset_z, ranking, calibration_gap, minimum_support)

@@ -27,6 +27,7 @@ import failwb.remedy.trial  # noqa: F401  the templates run it: imported so that
 from ..models.checkpoint import environment
 from ..record.contract import Contract
 from ..record.errors import AlteredPlan, StageError, TemplateError, UnknownParameter, one_of
+from ..record.parameters import Count
 from ..record.plugins import load
 from ..record.provenance import code_digest, package_root
 from ..record.records import Trial
@@ -228,7 +229,7 @@ def collect_trials(runs: list[Run], trials: list[dict], out: Path) -> None:
 
 # %% ../../nbs/remedy/06_experiment.ipynb #3519f4d5
 def experiment(plans: Path, sealed: Path, seals: Path, open_rows: pd.DataFrame, confirm: pd.DataFrame, checkpoints: Path, references: Path,
-               contract: Contract, cache: Path, out: Path, track: Callable, *, jobs: int, timeout: int) -> dict[str, Any]:
+               contract: Contract, cache: Path, out: Path, track: Callable, *, jobs: Count, timeout: Count) -> dict[str, Any]:
     "Carry out the sealed ones of `plans`, `jobs` at a time, and write each trial to `out`; templates read `checkpoints` and `references` themselves."
     proposed, kept, named = read_plans(plans), read_plans(sealed), seals_by_plan(seals)
     rows = sha(canonical([sha(table_bytes(open_rows)), sha(table_bytes(confirm)), contract.model_dump(mode="json")]))
