@@ -5,10 +5,12 @@ import os
 os.environ.update({"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"})  # before NumPy: as the stages run
 
 import shutil
+import time
 from pathlib import Path
 
+import crowd
 import pytest
-from house import ROOT, copy_workbench, tracked
+from house import ROOT, copy_workbench, failwb, said, tracked
 
 from failwb.workbench import STAGES
 
@@ -38,6 +40,18 @@ def tree_copy(tmp_path_factory) -> Path:
 def bench(tmp_path, out):
     "Make a copy of the sample workbench with the named parts, for a test to break: `bench('data', 'out/split')`."
     return lambda *parts: copy_workbench(tmp_path / "bench", *parts)
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory) -> crowd.Small:
+    "A small workbench of one's own table, fresh and after a turn; about a minute, once for all tests that copy it."
+    home = tmp_path_factory.mktemp("small")
+    fresh = crowd.make(home)
+    done = crowd.copy(fresh, home / "done with it")
+    start = time.monotonic()
+    result = failwb("run", cwd=done)
+    assert result.returncode == 0, said(result)
+    return crowd.Small(home / "crowd.csv", fresh, done, time.monotonic() - start)
 
 
 LONG_FUNCTIONS = pytest.StashKey[dict[str, int]]()

@@ -1,8 +1,7 @@
 """A table of one's own has its bad group found; on its twin, whose losses are dealt out anew, nothing is confirmed."""
 
-import numpy as np
-import pandas as pd
 import pytest
+from crowd import crowd
 
 from failwb.lab.datasets import permute_losses
 from failwb.lab.init import init
@@ -10,15 +9,6 @@ from failwb.record.tables import read_json
 from failwb.workbench import Workbench, load_stage, run_stage
 
 pytestmark = pytest.mark.slow
-
-
-def crowd(rows: int) -> pd.DataFrame:
-    "Customers who leave when they spend little, but for those of one branch, who leave as a coin falls."
-    rng = np.random.default_rng(0)
-    table = pd.DataFrame({"spent": rng.gamma(2, 50, rows), "visits": rng.integers(0, 30, rows)})
-    table["branch"] = rng.choice(["a", "b", "c", "d"], rows)
-    leaves = np.where(table["branch"] == "d", rng.random(rows) < 0.5, table["spent"] < 60)
-    return table.assign(left=np.where(leaves ^ (rng.random(rows) < 0.05), "yes", "no"))
 
 
 def confirmed(root) -> list[str]:

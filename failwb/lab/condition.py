@@ -193,7 +193,7 @@ def runs(root: Path) -> Iterator[Finding]:
 def leftovers(root: Path) -> Iterator[Finding]:
     "Find what an interrupted run left behind."
     from failwb.record.exclusive import holder
-    from failwb.remedy.leftovers import RWLOCK, cut_short, half_made, is_dvc, lock_holders
+    from failwb.remedy.leftovers import cut_short, half_made, stale_locks
 
     if holder(root):
         return  # what a run is making now is not left over
@@ -201,12 +201,8 @@ def leftovers(root: Path) -> Iterator[Finding]:
         yield Finding("leftovers", "wrong", f"{name} was cut short by an interrupted run", "failwb run (it brings the last whole copy back)")
     if left := half_made(root):
         yield Finding("leftovers", "warning", f"{len(left)} half-made files or folders of an interrupted run: {', '.join(p.relative_to(root).as_posix() for p in left[:3])}", "failwb run (it removes them)")
-    try:
-        dead = [pid for pid in lock_holders(root) if not is_dvc(pid)]
-    except (ValueError, KeyError, TypeError, AttributeError):
-        dead = [0]
-    if dead:
-        yield Finding("leftovers", "warning", f"DVC's table of locks {RWLOCK} is left over from a process that is gone", "failwb run (it removes it)")
+    if why := stale_locks(root):
+        yield Finding("leftovers", "warning", f"DVC's table of locks is left over: it {why}", "failwb run (it removes it)")
     elif not cut_short(root) and not left:
         yield Finding("leftovers", "ok", "none")
 

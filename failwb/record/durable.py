@@ -8,6 +8,7 @@ __all__ = ['ROOM', 'LEAVE', 'REASONS', 'DATABASE', 'write_durably', 'replaced', 
 # %% ../../nbs/record/08_durable.ipynb #durable-imports
 import errno
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -85,10 +86,17 @@ def free_space(path: Path) -> str:
     return f"{shutil.disk_usage(there).free / 1e6:,.0f} MB free"
 
 
+def _number(error: Exception) -> int | None:
+    "Return the system's number of `error`; a copy of many files has it in the words of the first that failed."
+    if isinstance(error, shutil.Error):
+        found = re.search(r"\[Errno (\d+)\]", str(error))
+        return int(found[1]) if found else None
+    return DATABASE.get(type(error).__name__) if type(error).__module__ == "apsw" else getattr(error, "errno", None)
+
+
 def explained(error: Exception, where: Path | str | None = None) -> FailwbError | None:
     "Return `error` of the operating system or of SQLite as a message with path and remedy, or None where there is nothing to explain."
-    number = DATABASE.get(type(error).__name__) if type(error).__module__ == "apsw" else getattr(error, "errno", None)
-    if number not in REASONS:
+    if (number := _number(error)) not in REASONS:
         return None
     kind, what, hint = REASONS[number]
     path = Path(str(getattr(error, "filename", None) or where or "."))

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['KEPT', 'HASH', 'WHOLE', 'RWLOCK', 'PARTS', 'is_whole', 'keep', 'cut_short', 'restore', 'is_dvc', 'lock_holders',
-           'forget_the_dead', 'half_made', 'sweep', 'put_in_order']
+           'stale_locks', 'forget_the_dead', 'half_made', 'sweep', 'put_in_order']
 
 # %% ../../nbs/remedy/11_leftovers.ipynb #leftovers-imports
 import json
@@ -86,33 +86,33 @@ def is_dvc(pid: int) -> bool:
         return False
 
 
-def _table(root: Path) -> dict[str, dict] | None:
-    "Return DVC's table of locks, `{}` where there is none, or None where it cannot be read."
+def lock_holders(root: Path) -> set[int]:
+    "Return the processes that DVC's table of locks in `root` names. Raises `ValueError` where it cannot be read."
     try:
         table = json.loads((root / RWLOCK).read_text(encoding="utf-8"))
+        infos = [i for entry in [*table.get("write", {}).values(), *table.get("read", {}).values()] for i in (entry if isinstance(entry, list) else [entry])]
+        return {int(i["pid"]) for i in infos if i}
     except FileNotFoundError:
-        return {}
+        return set()
+    except (AttributeError, KeyError, TypeError) as e:
+        raise ValueError(f"{RWLOCK} is no table of locks: {e}") from e
+
+
+def stale_locks(root: Path) -> str:
+    "Say why DVC's table of locks in `root` binds nobody any more; the empty text where it does, or is empty."
+    try:
+        holders = lock_holders(root)
     except ValueError:
-        return None
-    return table if isinstance(table, dict) else None
-
-
-def lock_holders(root: Path) -> set[int]:
-    "Return the processes that DVC's table of locks in `root` names."
-    table = _table(root) or {}
-    infos = [i for entry in [*table.get("write", {}).values(), *table.get("read", {}).values()] for i in (entry if isinstance(entry, list) else [entry])]
-    return {int(i["pid"]) for i in infos if i}
+        return "was cut short by an interrupted run"
+    return f"was held for process {', '.join(map(str, sorted(holders)))}, which is gone" if holders and not any(map(is_dvc, holders)) else ""
 
 
 def forget_the_dead(root: Path) -> list[str]:
-    "Remove DVC's table of locks where it cannot be read, or names no process that still runs DVC; return what was done."
-    if not (root / RWLOCK).is_file() or (table := _table(root)) == {}:
-        return []
-    holders = lock_holders(root)
-    if table is not None and (not holders or any(map(is_dvc, holders))):
+    "Remove DVC's table of locks where it binds nobody; return what was done."
+    if not (why := stale_locks(root)):
         return []
     (root / RWLOCK).unlink()
-    return ["DVC's table of locks was " + ("cut short by an interrupted run" if table is None else f"held for process {', '.join(map(str, sorted(holders)))}, which is gone") + ": removed"]
+    return [f"DVC's table of locks {why}: removed"]
 
 # %% ../../nbs/remedy/11_leftovers.ipynb #leftovers-parts
 PARTS = ("out/.*.part", "out/.*.old", "data/segments/.*.tmp", ".failwb/cache/experiment/*.part", "ledger/*/.*.json.*", "ledger/*/.*.tmp")
