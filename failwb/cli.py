@@ -237,8 +237,6 @@ def sample(
 
     Example: `failwb sample --no-faults /tmp/clean`
     """
-
-    pin_environment()
     from failwb.capture.sample import SAMPLE_FAULTS, make_sample
 
     _show(make_sample(folder, seed, SAMPLE_FAULTS if faults else (), predictions), as_json, title="sample")
@@ -658,8 +656,10 @@ def contract_record(
 # %% ../nbs/02_cli.ipynb #cli-regress
 @app.command(rich_help_panel=LOOK)
 def regress(
-    model: Annotated[str, typer.Argument(help="A checkpoint's folder, a .skops file, or a version in data/checkpoints.")],
+    model: Annotated[str, typer.Argument(help="A checkpoint's folder, a version in data/checkpoints, or a model file such as .skops.")],
     every: Annotated[bool, typer.Option("--all", help="Hold it to every adopted remedy, not only to those that were promoted.")] = False,
+    kind: Annotated[str | None, typer.Option(help="Form of the model, a `model` plug-in.", show_default="what the name shows")] = None,
+    trust: Annotated[bool, typer.Option("--trust", help="Run code that the model needs, with your rights.")] = False,
     allow: Annotated[int, typer.Option(min=0, help="Regressions that do not fail.")] = 0,
     report: Annotated[Path | None, typer.Option(help="Markdown file to write the report to.", show_default=False)] = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown as it is, also on a terminal.")] = False,
@@ -670,12 +670,10 @@ def regress(
 
     Example: `failwb regress model.skops -C path/to/workbench --report regress.md`
     """
-
-    pin_environment()
     from failwb.remedy.regress import regress as judge
     from failwb.remedy.regress import regress_markdown
 
-    result = judge(_workbench(workbench), model, every, allow)
+    result = judge(_workbench(workbench), model, every, allow, kind, trust)
     text = regress_markdown(result)
     if report:
         report.write_text(text, encoding="utf-8", newline="\n")
