@@ -169,7 +169,9 @@ class OnnxModel(Answers, Graph):
     @property
     def classes_(self) -> np.ndarray:
         "The classes, in the order of the probabilities."
-        return np.asarray(classes_of(self, self.graph.tobytes(), self.session.get_outputs()))
+        if "_classes" not in vars(self):
+            self._classes = np.asarray(classes_of(self, self.graph.tobytes(), self.session.get_outputs()))
+        return self._classes
 
     @property
     def feature_names_in_(self) -> np.ndarray:
@@ -202,9 +204,10 @@ def answers_of_graph(model: Graph, session: Any, X: pd.DataFrame) -> np.ndarray:
         raise ModelError(f"The graph gives {', '.join(o.name + ': ' + o.type for o in session.get_outputs())}: no probabilities and no numbers. Hint: export it with probabilities.")
     if model.task == "regression":
         return found
-    raw = np.array([[row[c] for c in model.classes_] for row in found], dtype="float64") if isinstance(found, list) else np.asarray(found, dtype="float64")
-    if raw.ndim == 2 and raw.shape[1] == len(model.classes_):
-        check_labels(outputs, raw, model.classes_)
+    classes = model.classes_.tolist()
+    raw = np.array([[row[c] for c in classes] for row in found], dtype="float64") if isinstance(found, list) else np.asarray(found, dtype="float64")
+    if raw.ndim == 2 and raw.shape[1] == len(classes):
+        check_labels(outputs, raw, classes)
     return raw
 
 # %% ../../nbs/models/06_onnx.ipynb #onnx-17
