@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..record.contract import Contract, Field, comment, contract_yaml
+from ..record.contract import Contract, Field, contract_yaml
 from ..record.errors import FailwbError, TooLittleData
 from ..record.findings import MOST_LEVELS, points_at, spelled
 

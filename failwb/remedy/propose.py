@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['Flips', 'Margins', 'stage', 'Rules', 'Idea', 'prior', 'expected_value', 'objection', 'not_at_hand', 'consider',
            'best', 'size_of', 'passed', 'probe', 'choose_plans', 'guardrails', 'rollback', 'success', 'plan_of',
-           'plan_id', 'settle_round', 'undecided', 'decided', 'remedy_row', 'start_of', 'ideas_for', 'unrefuted',
-           'outputs', 'write_plans', 'propose']
+           'plan_id', 'settle_round', 'undecided', 'decided', 'remedy_row', 'ideas_for', 'unrefuted', 'outputs',
+           'write_plans', 'propose']
 
 # %% ../../nbs/remedy/04_propose.ipynb #5628eea9
 from collections.abc import Callable, Sequence
@@ -20,11 +20,10 @@ from ..models.checkpoint import current_checkpoint
 from ..record.contract import Contract
 from ..record.parameters import Amount, Count, Keys, Mixture, Portion, Seed, Several, Whole, Within
 from ..record.plugins import Reject, known
-from ..record.predicate import match, outside
 from ..record.records import Plan
-from ..record.tables import canonical, features, settle, sha
+from ..record.tables import canonical, settle, sha
 from ..record.task import Task, task_of
-from .cases import Case, begins, evidence_digest, in_window, load_case, models_of, window
+from .cases import Case, evidence_digest, in_window, load_case, models_of, window
 from .remedies import cause_for
 from .simulate import Simulation, Size, simulate, size
 from .statistics import round_alpha
@@ -261,15 +260,6 @@ def remedy_row(idea: Idea, chosen: Sequence[Idea], weak: Sequence[Idea], alpha: 
     }
 
 # %% ../../nbs/remedy/04_propose.ipynb #da03dce9
-def start_of(pattern: dict, target: dict, rows: pd.DataFrame) -> pd.Timestamp | None:
-    "Return when `pattern` began: with its span, or with its first labelled `rows`."
-    if pattern.get("span"):
-        return pd.Timestamp(pattern["span"]["since"])
-    X = features(rows)
-    own = rows.loc[match(target["predicate"], X) & outside(target["excludes"], X), "time"]
-    return begins(own) if len(own) else None
-
-
 def ideas_for(pattern: dict, patterns: Sequence[dict], causes: Sequence[dict], open_rows: pd.DataFrame, models: tuple,
               contract: Contract, remedies: Sequence[Any], rounds: Sequence[dict], evidence: str, rules: Rules) -> list[Idea]:
     "Consider each of `remedies` for `pattern`; `models` is (base, previous, reference)."
@@ -277,7 +267,7 @@ def ideas_for(pattern: dict, patterns: Sequence[dict], causes: Sequence[dict], o
     target = {"predicate": pattern["predicate"], "excludes": [predicates[e] for e in pattern["excludes"]]}
     mine, ideas = [c for c in causes if c["pattern"] == pattern["id"]], []
     judged = open_rows[open_rows["loss"].notna()]
-    start = start_of(pattern, target, judged)
+    start = pd.Timestamp(pattern["span"]["since"]) if pattern.get("span") else None
     for remedy in remedies:
         span = window(open_rows, remedy.family, rules.cutoff, rules.embargo_days, start)
         case = load_case(target, mine, open_rows, *models, contract, span["train_before"])
