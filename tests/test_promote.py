@@ -40,11 +40,11 @@ def contents(root: Path) -> dict[str, bytes]:
 
 def say_verdict(name: str):
     def change(root, plan):
-        path = root / "ledger/rounds/round-1.json"
-        entry = read_json(path)
-        for verdict in entry["body"]["verdicts"]:
-            verdict["verdict"] = name
-        write_json(entry, path)
+        for path in (root / "ledger/rounds").glob("*.json"):
+            entry = read_json(path)
+            for verdict in entry["body"]["verdicts"]:
+                verdict["verdict"] = name
+            write_json(entry, path)
 
     return change
 
@@ -76,7 +76,7 @@ def no_candidate(root, plan):
 
 REFUSED = {
     "unknown": (lambda root, plan: None, "zzzz", None, "No plan is called 'zzzz'. Known: "),
-    "rejected": (say_verdict("reject"), None, None, "(slice_reweight) is reject; only an adopted"),
+    "rejected": (say_verdict("reject"), None, None, ") is reject; only an adopted"),
     "underpowered": (say_verdict("underpowered"), None, None, "is underpowered"),
     "round open": (drop("ledger/rounds/*.json"), None, None, "Hint: `dvc repro`, then `failwb round close`"),
     "no seal": (drop("ledger/seals/*.json"), None, None, "no seal names it"),
