@@ -114,7 +114,7 @@ def document(
     failures: pd.DataFrame, funnel: dict, patterns: list[dict], causes: list[dict], remedies: list[dict], plans: Path,
     experiment: Path,
     verdicts: list[dict], alternatives: list[dict], changes: Path, drift: pd.DataFrame, points: pd.DataFrame,
-    ledger: Path, contract: Contract, guides: Path, out: Path, track: Callable, *, map_points: int, map_dpi: int,
+    enriched: dict, ledger: Path, contract: Contract, guides: Path, out: Path, track: Callable, *, map_points: int, map_dpi: int,
 ) -> dict[str, dict]:
     "Build the site in `out`, return its summary. Raises `SiteError` for a broken page, `PrivacyError` for a leak."
     trials, notebooks = trials_in(experiment)
@@ -124,7 +124,7 @@ def document(
         verdicts=verdicts, alternatives=alternatives, changes=texts(changes, ".md"), failures=failures, drift=drift,
         points=points,
         entries=decisions_in(ledger), notebooks=notebooks,
-        guides=guides_in(guides),
+        guides=guides_in(guides), at_hand={k: enriched.get(f"{k}_at_hand", True) for k in ("model", "reference")},
     )
     steps = (lambda: build(sources(story, map_points, map_dpi), out, phrase(contract.name)),
              lambda: refuse_pseudonyms(out, set(failures.get("subject", pd.Series(dtype=str)).dropna())))
@@ -142,7 +142,7 @@ stage = Stage(
         "experiment": "out/experiment",
         "verdicts": "out/gate/verdicts.json", "alternatives": "out/gate/alternatives.json",
         "changes": "out/gate/changes", "drift": "out/enrich/drift.parquet",
-        "points": "out/discover/map.parquet",
+        "points": "out/discover/map.parquet", "enriched": "out/enrich/summary.json",
         "ledger": "ledger", "contract": "contract.yaml", "guides": "nbs/guides", "out": "@out", "track": "@track",
     },
 )
