@@ -72,12 +72,14 @@ class Beginning:
         return figures(self.piece.table, self.columns.roles.get("score"))
 
 
-def labels_by_event(path: Path, said: Told) -> tuple[pd.Series, str]:
-    "Return the last label of each event in a file, as text, and the name of its column."
+def labels_by_event(path: Path, said: Told, ids: pd.Series) -> tuple[pd.Series, str]:
+    "Return the last label in a file of each event of `ids`, as text, and the name of its column."
     found, roles = [], None
     for piece in pieces(path):
         roles = roles or choose_labels(list(piece.table), said)[0]
-        found.append(pd.Series(class_text(piece.table[roles["label"]], []).to_numpy(object), index=plain_text(piece.table[roles["event_id"]]).to_numpy(object)))
+        of = plain_text(piece.table[roles["event_id"]])
+        here = of.isin(ids)
+        found.append(pd.Series(class_text(piece.table.loc[here, roles["label"]], []).to_numpy(object), index=of[here].to_numpy(object)))
     every = pd.concat(found).dropna()
     return every[~every.index.duplicated(keep="last")], roles["label"]
 
@@ -93,8 +95,8 @@ def begin(log: Path, labels: Path | None, said: Told) -> Beginning:
         return Beginning(piece, columns, said, known, column or "label")
     if "event_id" not in columns.roles:
         raise LogError(f"Labels in a second file belong to their events by id, and no column of the log holds one. It has: {', '.join(piece.table)}. Hint: `--map event_id=COLUMN`.")
-    found, target = labels_by_event(labels, said)
     ids = plain_text(piece.table[columns.roles["event_id"]])
+    found, target = labels_by_event(labels, said, ids)
     return Beginning(piece, columns, said, pd.Series(found.reindex(ids).to_numpy(object), index=ids.index, dtype="str"), target)
 
 # %% ../../nbs/lab/10_from_log.ipynb #from-log-10
@@ -184,7 +186,8 @@ def init_from_log(folder: Path | str, log: Path | str, labels: Path | str | None
     one_of(task, ("auto", "binary", "multiclass", "regression"), "task")
     say(f"drafting a contract from {log.name}")
     b = begin(log, labels, said or Told())
-    draft = draft_from(b, task_from(b, task, positive, tolerance), name or log.name.partition(".")[0], owner or getpass.getuser(), now.date())
+    draft, rows, told_all = draft_from(b, task_from(b, task, positive, tolerance), name or log.name.partition(".")[0], owner or getpass.getuser(), now.date()), len(b.piece.table), b.said
+    del b  # the import needs the memory
     with all_or_nothing(root):
         start_versions(root)
         for path, text in scaffold_files(draft).items():
@@ -193,9 +196,9 @@ def init_from_log(folder: Path | str, log: Path | str, labels: Path | str | None
         (root / "data/reference").mkdir(parents=True)
         (root / "data/reference/NOTE.txt").write_text(NO_REFERENCE, encoding="utf-8")
         say("importing")
-        report = import_log(Workbench(root), Order(log, labels, b.said, now))
+        report = import_log(Workbench(root), Order(log, labels, told_all, now))
         say("handing the evidence to DVC")
         track_data(root)
     contract = draft.contract
     return {"workbench": str(root), "target": contract.target, "task": contract.task, "features": len(contract.columns), "columns_left_out": draft.left_out,
-            "drafted_from": len(b.piece.table), "positive": contract.positive, "classes": contract.classes, "tolerance": contract.tolerance} | report
+            "drafted_from": rows, "positive": contract.positive, "classes": contract.classes, "tolerance": contract.tolerance} | report
