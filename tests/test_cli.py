@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from failwb.cli import app
 from failwb.workbench import STAGES
 
-LIVE = ["run", "seal", "round close", "collect", "sample", "init", "dataset", "lock"]
+LIVE = ["run", "seal", "round close", "collect", "import", "sample", "init", "dataset", "lock"]
 LOOK = ["trace", "summary", "compare", "glossary"]
 
 

@@ -27,7 +27,11 @@ from failwb.workbench import Workbench, load_stage, run_stage
 NOW = dt.datetime(2026, 5, 1, tzinfo=dt.UTC)
 CONTRACT = Contract(
     name="churn", version="1", owner="o", review_by="2027-01-01", target="y", positive="1", negative="0",
-    columns={"age": Field(type="integer"), "city": Field(type="category"), "income": Field(type="number", nullable=True)},
+    columns={
+        "age": Field(type="integer"),
+        "city": Field(type="category"),
+        "income": Field(type="number", nullable=True),
+    },
 )  # fmt: skip
 
 
@@ -63,7 +67,8 @@ def number(n: int) -> pd.DataFrame:
     rng, rows = np.random.default_rng(3), traffic(n)
     y = rows["income"] * 3 + (rows["channel"] == "web") * 20
     return rows.assign(
-        pred=(y + rng.normal(0, 4, n) + np.where(rows.pop("bad"), 40, 0)).round(2), y_true=(y + rng.normal(0, 1, n)).round(2)
+        pred=(y + rng.normal(0, 4, n) + np.where(rows.pop("bad"), 40, 0)).round(2),
+        y_true=(y + rng.normal(0, 1, n)).round(2),
     )
 
 
@@ -212,7 +217,10 @@ def test_a_mistake_is_one_message(typed, says, once, tmp_path, monkeypatch):
 
 def planted(pattern: dict, rows: pd.DataFrame) -> float:
     "How far a pattern's rows are those of the bad slice (intersection over union)."
-    mine, bad = match(pattern["predicate"], features(rows)), ((rows["x.city"] == "Kiel") & (rows["x.channel"] == "web")).to_numpy()
+    mine, bad = (
+        match(pattern["predicate"], features(rows)),
+        ((rows["x.city"] == "Kiel") & (rows["x.channel"] == "web")).to_numpy(),
+    )
     return (mine & bad).sum() / (mine | bad).sum()
 
 
@@ -249,20 +257,32 @@ def model_comes(wb: Workbench, log: Path) -> None:
     rows, contract = pd.read_csv(log), wb.contract
     identity = read_events(wb.path("data/segments"))["checkpoint"].iloc[0]
     assert checkpoint_by_sha(wb.path("data/checkpoints"), identity).model is None
-    X = pd.DataFrame({c: rows[c].astype(float) if c in contract.numeric else as_text(rows[c]) for c in contract.features})
-    model = fit(make_pipeline(contract.numeric, contract.categorical, seed=0, task=contract.task), X, rows["pred"].to_numpy(float))
-    save_checkpoint(wb.path("data/checkpoints/v1"), model, features=contract.features, task=contract.task, stands_for=[identity])
+    X = pd.DataFrame(
+        {c: rows[c].astype(float) if c in contract.numeric else as_text(rows[c]) for c in contract.features}
+    )
+    model = fit(
+        make_pipeline(contract.numeric, contract.categorical, seed=0, task=contract.task),
+        X,
+        rows["pred"].to_numpy(float),
+    )
+    save_checkpoint(
+        wb.path("data/checkpoints/v1"), model, features=contract.features, task=contract.task, stands_for=[identity]
+    )
     assert checkpoint_by_sha(wb.path("data/checkpoints"), identity).version == "v1"
     for verb in ("enrich", "discover"):
         run_stage(wb, load_stage(verb))
-    assert len(read_table(wb.path("out/enrich/attributions.parquet"))) and len(read_table(wb.path("out/discover/map.parquet")))
+    assert len(read_table(wb.path("out/enrich/attributions.parquet"))) and len(
+        read_table(wb.path("out/discover/map.parquet"))
+    )
 
 
 def log_of(root: Path, path: Path) -> tuple[Path, Path]:
     "Write a workbench's evidence as the log and the labels that a team would have kept."
     events, labels = read_table(root / "out/validate/events.parquet"), read_table(root / "out/validate/labels.parquet")
     kept = ["event_id", "time", "subject", "prediction", "score", "checkpoint", "latency_ms", "status"]
-    own = pd.concat([events[kept], events.filter(like=PREFIX).rename(columns=lambda c: "feat_" + c[len(PREFIX):])], axis=1)
+    own = pd.concat(
+        [events[kept], events.filter(like=PREFIX).rename(columns=lambda c: "feat_" + c[len(PREFIX) :])], axis=1
+    )
     own.to_parquet(path / "log.parquet")
     labels[["event_id", "label", "time"]].to_csv(path / "labels.csv", index=False)
     return path / "log.parquet", path / "labels.csv"
@@ -276,7 +296,9 @@ def overlap(ours: dict, theirs: dict, rows: pd.DataFrame) -> float:
 def test_a_workbench_without_its_model_finds_what_it_found_with_it(out, tmp_path):
     "The sample's own log, imported without models and training tables: the strongest patterns are the same rows."
     log, labels = log_of(ROOT, tmp_path)
-    result = failwb("init", "wb", "--log", log, "--labels", labels, "--features-prefix", "feat_", "--json", cwd=tmp_path)
+    result = failwb(
+        "init", "wb", "--log", log, "--labels", labels, "--features-prefix", "feat_", "--json", cwd=tmp_path
+    )
     assert result.returncode == 0, result.stderr
     wb = Workbench(tmp_path / "wb")
     for verb in ("validate", "detect", "split", "enrich", "discover"):
@@ -286,5 +308,4 @@ def test_a_workbench_without_its_model_finds_what_it_found_with_it(out, tmp_path
         [p for p in read_json(folder / "discover/patterns.json") if p["confirmed"]] for folder in (out, wb.path("out"))
     )
     found = {p["name"]: max(overlap(p, o, rows) for o in now) for p in before[:3]}
-    print(found)
-    assert max(found.values()) >= 0.8 and found[before[0]["name"]] >= 0.8, found
+    assert found[before[0]["name"]] >= 0.8 and sum(o >= 0.8 for o in found.values()) >= 2, found

@@ -7,7 +7,6 @@ __all__ = ['ROLES', 'LABEL_ROLES', 'FIELD', 'USUAL', 'OBJECTS', 'CHANCES', 'WHER
            'told', 'usual', 'Columns', 'prefix_of', 'features_of', 'chances_of', 'choose', 'choose_labels']
 
 # %% ../../nbs/capture/07_columns.ipynb #columns-02
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path

@@ -11,7 +11,6 @@ __all__ = ['UNITS', 'YEARS', 'TRUTH', 'SHA256', 'plain_text', 'times_of', 'class
 import math
 import re
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,7 +21,7 @@ from .columns import Columns
 from .logfile import Piece
 from ..models.answer import label_text
 from ..record.contract import Contract, Field
-from ..record.tables import PREFIX, features, settle, sha
+from ..record.tables import PREFIX, settle, sha
 from ..record.task import PROBABILITY, number_text
 from ..vault.pseudonyms import pseudonym
 
@@ -35,7 +34,7 @@ def plain_text(values: pd.Series) -> pd.Series:
     return text.where(text.notna() & (text != ""))
 
 
-UNITS = {"s": 1, "ms": 1e3, "us": 1e6, "ns": 1e9}
+UNITS = (1, 1e3, 1e6, 1e9)  # of a number since 1970: seconds, milli-, micro-, nanoseconds
 YEARS = (631_152_000, 4_102_444_800)  # 1990 to 2100, seconds since 1970
 
 
@@ -45,7 +44,7 @@ def times_of(values: pd.Series) -> pd.Series:
         return pd.to_datetime(values, utc=True).dt.as_unit("us")
     found = pd.Series(pd.NaT, index=values.index, dtype="datetime64[us, UTC]")
     number = pd.to_numeric(values, errors="coerce").astype(float)
-    for unit, scale in UNITS.items():
+    for scale in UNITS:
         here = number.between(YEARS[0] * scale, YEARS[1] * scale)
         if here.any():
             micro = settle(number[here] / scale, 16).mul(1e6).round().astype("int64")
@@ -159,7 +158,7 @@ def read_features(piece: Piece, reading: Reading) -> tuple[pd.DataFrame, pd.Seri
     fields = {n: from_text(v, contract.columns[n]) if not piece.typed or contract.columns[n].coerce else v for n, v in fields.items()}
     read = {n: read_field(v, contract.columns[n]) for n, v in fields.items()}
     odd = np.any([misfit for _, misfit in read.values()] or [np.zeros(len(table), bool)], axis=0)
-    for n, v in fields.items():
+    for v in fields.values():
         if v.dtype == object and piece.typed:
             odd |= np.array([isinstance(x, float) and math.isnan(x) for x in v.tolist()])  # an absent key
     if piece.typed and columns.inside:

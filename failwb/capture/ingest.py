@@ -24,11 +24,10 @@ from .agent import SPOOL, refuse_unencrypted
 from .collect import record_head
 from .columns import OBJECTS, Columns, LogError, Told, choose, choose_labels
 from .importer import Reading, answer_text, content_digest, events_of, plain_text, times_of
-from .logfile import Piece, pieces, rows_in
+from .logfile import PIECE, Piece, pieces, rows_in
 from .segments import append_segment, read_labels, read_manifest
 from .spool import Spool
 from ..record.contract import Contract
-from ..record.errors import PrivacyError, WorkbenchError
 from ..record.tables import file_sha, read_json, read_table, write_json, write_table
 from ..vault.pseudonyms import subject_key
 from ..workbench import Workbench
@@ -168,8 +167,6 @@ def stage(path: Path, reading: Reading, said: Told, folder: Path, track: Callabl
 
 def pieces_in(path: Path) -> int | None:
     "Return about how many pieces a log has; None where only reading it would tell."
-    from failwb.capture.logfile import PIECE
-
     return None if (rows := rows_in(path)) is None else -(-rows // PIECE)
 
 # %% ../../nbs/capture/09_ingest.ipynb #ingest-16
@@ -359,7 +356,7 @@ def next_steps(report: dict[str, Any]) -> list[str]:
     if report["guessed"]:
         steps.append("Check what was guessed; `--map role=COLUMN` says it, `--map role=` says that there is none.")
     if report.get("new_checkpoints"):
-        steps.append(f"The model of {', '.join(report['new_checkpoints'])} is not at hand: patterns are found all the same; remedies need it. Hint: `failwb checkpoint add`.")
+        steps.append(f"The model that served ({', '.join(report['new_checkpoints'])}) is not at hand: patterns are found all the same; remedies need it. Hint: `failwb checkpoint add`.")
     if not report["labels"]["matched"]:
         steps.append("Import labels (`failwb import --labels FILE`): without them nobody knows which predictions were wrong.")
     return [*steps, "failwb run"]

@@ -9,7 +9,7 @@ __all__ = ['PIECE', 'KINDS', 'Piece', 'kind_of', 'csv_pieces', 'parquet_pieces',
 # %% ../../nbs/capture/08_logfile.ipynb #logfile-02
 import gzip
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path

@@ -10,7 +10,7 @@ __all__ = ['MOST', 'NO_REFERENCE', 'sensed', 'Beginning', 'labels_by_event', 'be
 import datetime as dt
 import getpass
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
