@@ -193,6 +193,24 @@ def import_log(
     _show(report, True) if as_json else typer.echo(_told_import(report))
 
 
+def _check_start(table: Path | None, log: Path | None, label: str | None, model: str | None, train: bool, about_model: bool) -> None:
+    "Raise `FailwbError` on options of `failwb init` that contradict each other."
+    if (table is None) == (log is None):
+        raise FailwbError("A workbench starts from a table or from a prediction log. Hint: `--table FILE --label COLUMN`, or `--log FILE --labels FILE`.")
+    if table is not None and label is None:
+        raise FailwbError("Which column is predicted? Hint: `--label COLUMN`.")
+    if model and (train or log) or not model and about_model:
+        raise FailwbError("--model brings your own model to a table, with --train-rows, --kind and --trust about it; --train has one trained. Allowed: one of the two.")
+
+
+def _init_from_table(folder: Path, table: Path, as_json: bool, **about: Any) -> None:
+    from failwb.lab.init import init as scaffold
+    from failwb.lab.init import next_steps
+
+    report = scaffold(folder, table, say=_say, **about)
+    _show(report, True) if as_json else typer.echo(next_steps(report))
+
+
 def _init_from_log(folder: Path, log: Path, labels: Path | None, said: Any, as_json: bool, **about: Any) -> None:
     from failwb.lab.from_log import init_from_log
 
@@ -282,15 +300,8 @@ def init(
     label_time: Annotated[str | None, typer.Option(help="Column with the time at which the label was known.", show_default="with the event")] = None,
     owner: Annotated[str | None, typer.Option(help="Who answers for the data.")] = None,
     log: Annotated[Path | None, typer.Option(help="Instead of a table: a prediction log (CSV, Parquet, JSON Lines); the model need not be at hand.")] = None,
-    labels: LabelsFile = None,
-    maps: Maps = None,
-    map_file: MapFile = None,
-    features: Features = "",
-    features_prefix: FeaturesPrefix = None,
-    features_column: FeaturesColumn = None,
-    probability_columns: Probabilities = "",
-    labels_map: LabelsMap = None,
-    as_json: AsJson = False,
+    labels: LabelsFile = None, maps: Maps = None, map_file: MapFile = None, features: Features = "", features_prefix: FeaturesPrefix = None, features_column: FeaturesColumn = None,
+    probability_columns: Probabilities = "", labels_map: LabelsMap = None, as_json: AsJson = False,
 ) -> None:
     """Scaffold a workbench for a table of your own, or for a prediction log.
 
@@ -300,26 +311,14 @@ def init(
 
     Example: `failwb init churn --log predictions.csv --labels outcomes.csv && cd churn && failwb run`
     """
-    if (table is None) == (log is None):
-        raise FailwbError("A workbench starts from a table or from a prediction log. Hint: `--table FILE --label COLUMN`, or `--log FILE --labels FILE`.")
+    about = {"label": label, "subject": subject, "time": time, "label_time": label_time}
+    target = {"task": task, "positive": positive, "tolerance": tolerance, "owner": owner}
+    _check_start(table, log, label, model, train, bool(train_rows or kind or trust))
     if log is not None:
-        about = {"label": label, "subject": subject, "time": time, "label_time": label_time}
         said = _told([*(maps or []), *(f"{role}={column}" for role, column in about.items() if column)], map_file, features, features_prefix, features_column, probability_columns, labels_map)
-        _init_from_log(folder, log, labels, said, as_json, task=task, positive=positive, tolerance=tolerance, owner=owner)
-        return
-    from failwb.lab.init import init as scaffold
-    from failwb.lab.init import next_steps
-
-    if label is None:
-        raise FailwbError("Which column is predicted? Hint: `--label COLUMN`.")
-    if model and train or not model and (train_rows or kind or trust):
-        raise FailwbError("--model brings your own model, with --train-rows, --kind and --trust about it; --train has one trained. Allowed: one of the two.")
-    report = scaffold(folder, table, label, train=train, model=model, train_rows=train_rows, kind=kind, trust=trust, task=task, positive=positive, tolerance=tolerance, subject=subject, time=time, label_time=label_time,
-                      owner=owner, say=_say)
-    if as_json:
-        _show(report, True)
+        _init_from_log(folder, log, labels, said, as_json, **target)
     else:
-        typer.echo(next_steps(report))
+        _init_from_table(folder, table, as_json, train=train, model=model, train_rows=train_rows, kind=kind, trust=trust, **about, **target)
 
 
 @app.command(rich_help_panel=LIVE)

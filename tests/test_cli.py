@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 from failwb.cli import app
 from failwb.workbench import STAGES
 
-LIVE = ["run", "seal", "round close", "promote", "collect", "sample", "init", "dataset", "lock", "contract record"]
+LIVE = ["run", "seal", "round close", "promote", "collect", "import", "sample", "init", "dataset", "lock"]
+LIVE += ["contract record", "checkpoint add", "checkpoint list"]
 LOOK = ["trace", "summary", "check", "compare", "glossary", "doctor", "regress"]
 LOOK += ["contract check", "contract diff", "contract infer"]
 

@@ -153,7 +153,7 @@ def features_of(said: Told, columns: Sequence[str], taken: Iterable[str], fields
         found = {c: c for c in (said.features or columns) if c not in taken}
     if prefix and not found:
         raise UnknownColumn(f"No column of the log begins with {prefix!r}. It has: {', '.join(columns)}.")
-    found |= {f: c for f, c in said.fields.items() if c}
+    found = {f: c for f, c in (found | said.fields).items() if c}  # an empty name: there is none
     return found if fields is None else {f: found[f] for f in fields if f in found}
 
 # %% ../../nbs/capture/07_columns.ipynb #columns-16

@@ -156,7 +156,8 @@ def _summary(rows: pd.DataFrame, context: pd.DataFrame, judged: pd.DataFrame, ex
     known = rows["loss"].notna().to_numpy() & context["fresh_wrong"].notna().to_numpy()
     mean_ks = settle((drift["ks"] * drift["rows"]).groupby(drift["feature"]).sum() / len(rows)).sort_values(ascending=False, kind="stable")
     scaled = drift[drift["factor"].notna()]
-    return {"rows": len(rows), "judged": int(known.sum()), "labelled": int(rows["loss"].notna().sum()), "checkpoint": current.version, "error": rows["loss"].mean(),
+    at_hand = {"model_at_hand": current.model is not None, "reference_at_hand": current.reference is not None}
+    return at_hand | {"rows": len(rows), "judged": int(known.sum()), "labelled": int(rows["loss"].notna().sum()), "checkpoint": current.version, "error": rows["loss"].mean(),
             "fresh_error": context["fresh_wrong"][known].mean() if known.any() else None, "reference_rows": len(judged), "label_issues": int(judged["issue"].sum()), "explained": len(explained), "weeks": int(drift["week"].nunique()),
             "most_drifted": mean_ks.index[0], "most_drifted_ks": mean_ks.iloc[0], "out_of_distribution": float((context["ood"] > 0).mean()),
             "scaled_features": ",".join(sorted(set(scaled["feature"])))}

@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..capture.columns import Columns, LogError, Told, choose_labels
+from ..capture.columns import Columns, LogError, Told, choose, choose_labels
 from ..capture.importer import class_text, figures, plain_text
 from ..capture.ingest import Order, import_log, labels_aside, look
 from ..capture.logfile import Piece, pieces
 from .infer import Draft, draft_contract
 from .init import MAY_STAND, all_or_nothing, scaffold_files, start_versions, track_data, without_leaks
-from .target import rounded, target_of
+from .target import MOST_CLASSES, rounded, target_of
 from ..record.errors import TooLittleData, WorkbenchError, one_of
 from ..workbench import Workbench
 
@@ -63,8 +63,11 @@ class Beginning:
     @property
     def prediction(self) -> pd.Series:
         "What the log says was answered, as text."
-        column = self.columns.roles.get("prediction")
-        return class_text(self.piece.table[column], []) if column else pd.Series(None, index=self.piece.table.index, dtype="str")
+        column, chances = self.columns.roles.get("prediction"), self.columns.probabilities
+        if column or len(chances) < 2:
+            return class_text(self.piece.table[column], []) if column else pd.Series(None, index=self.piece.table.index, dtype="str")
+        chance = pd.DataFrame({k: figures(self.piece.table, c) for k, c in chances.items()})
+        return chance[chance.notna().all(axis=1)].idxmax(axis=1).reindex(chance.index).astype("str")
 
     @property
     def score(self) -> pd.Series:
@@ -72,12 +75,14 @@ class Beginning:
         return figures(self.piece.table, self.columns.roles.get("score"))
 
 
-def labels_by_event(path: Path, said: Told) -> tuple[pd.Series, str]:
-    "Return the last label of each event in a file, as text, and the name of its column."
+def labels_by_event(path: Path, said: Told, ids: pd.Series) -> tuple[pd.Series, str]:
+    "Return the last label in a file of each event of `ids`, as text, and the name of its column."
     found, roles = [], None
     for piece in pieces(path):
         roles = roles or choose_labels(list(piece.table), said)[0]
-        found.append(pd.Series(class_text(piece.table[roles["label"]], []).to_numpy(object), index=plain_text(piece.table[roles["event_id"]]).to_numpy(object)))
+        of = plain_text(piece.table[roles["event_id"]])
+        here = of.isin(ids)
+        found.append(pd.Series(class_text(piece.table.loc[here, roles["label"]], []).to_numpy(object), index=of[here].to_numpy(object)))
     every = pd.concat(found).dropna()
     return every[~every.index.duplicated(keep="last")], roles["label"]
 
@@ -85,6 +90,9 @@ def labels_by_event(path: Path, said: Told) -> tuple[pd.Series, str]:
 def begin(log: Path, labels: Path | None, said: Told) -> Beginning:
     "Read the beginning of a log, with the labels that are known of it. Raises `LogError` where they cannot be brought together."
     piece, columns, said = look(log, labels_aside(said, labels), rows=MOST)
+    if column := columns.roles.get("prediction"):
+        seen = class_text(piece.table[column], []).dropna().unique()
+        columns = choose(list(piece.table), said, None, sorted(seen) if len(seen) <= MOST_CLASSES else ())
     if not ({"prediction", "score"} & set(columns.roles) or columns.probabilities):
         raise LogError(f"No column of the log holds a prediction or a score. It has: {', '.join(piece.table)}. Hint: `--map prediction=COLUMN,score=COLUMN`.")
     if labels is None:
@@ -93,8 +101,8 @@ def begin(log: Path, labels: Path | None, said: Told) -> Beginning:
         return Beginning(piece, columns, said, known, column or "label")
     if "event_id" not in columns.roles:
         raise LogError(f"Labels in a second file belong to their events by id, and no column of the log holds one. It has: {', '.join(piece.table)}. Hint: `--map event_id=COLUMN`.")
-    found, target = labels_by_event(labels, said)
     ids = plain_text(piece.table[columns.roles["event_id"]])
+    found, target = labels_by_event(labels, said, ids)
     return Beginning(piece, columns, said, pd.Series(found.reindex(ids).to_numpy(object), index=ids.index, dtype="str"), target)
 
 # %% ../../nbs/lab/10_from_log.ipynb #from-log-10
@@ -106,11 +114,11 @@ def _numeric(texts: pd.Series) -> pd.Series:
 def check_answers(b: Beginning) -> None:
     "Raise `LogError` where the answers cannot be right or wrong by the labels."
     known, said = b.label.dropna(), b.prediction.dropna()
-    if not len(known) or not len(said) or set(known) & set(said) or known.nunique() > 20:
+    if not len(known) or not len(said) or set(known) & set(said) or known.nunique() > MOST_CLASSES:
         return
     number = pd.to_numeric(said, errors="coerce")
     column = b.columns.roles["prediction"]
-    if number.notna().all() and number.nunique() > 20:
+    if number.notna().all() and number.nunique() > MOST_CLASSES:
         raise LogError(f"The column {column!r} holds numbers such as {said.iloc[0]}, the labels {', '.join(sorted(known.unique())[:5])}. If it is a probability: `--map score={column},prediction=`.")
     raise LogError(f"The answers ({', '.join(sorted(said.unique())[:5])}) and the labels ({', '.join(sorted(known.unique())[:5])}) have no class in common. Hint: `--map prediction=COLUMN`, "
                    "`--labels-map label=COLUMN`, or write both in the same words.")
@@ -134,7 +142,7 @@ def task_from(b: Beginning, task: str, positive: str | None, tolerance: float | 
     known = b.label.dropna() if b.label.notna().any() else b.prediction.dropna()
     both = _numeric(pd.concat([b.label.dropna(), b.prediction.dropna()], ignore_index=True))
     number = pd.api.types.is_numeric_dtype(both.dtype)
-    if task == "regression" or task == "auto" and number and known.nunique() > 20:
+    if task == "regression" or task == "auto" and number and known.nunique() > MOST_CLASSES:
         return target_of(pd.to_numeric(known, errors="coerce").rename(b.target), "regression", positive, tolerance or drafted_tolerance(b))
     if b.prediction.isna().all() and b.label.isna().all():
         raise LogError("The log has scores, but neither answers nor labels, so nobody knows the classes. Hint: `--labels FILE`.")
@@ -160,7 +168,8 @@ def draft_from(b: Beginning, target: dict[str, Any], name: str, owner: str, toda
     draft = draft_contract(table, b.target, target, [], name, owner, today)
     if draft.contract.task == "regression":
         draft = without_leaks(draft, table)
-    words = {n for n, (_, was_text) in read.items() if was_text and b.piece.typed}
+    words = {n for n, (v, was_text) in read.items() if b.piece.typed and n in draft.contract.columns
+             and (was_text or draft.contract.columns[n].type == "category" and pd.api.types.is_numeric_dtype(v.dtype))}  # numbers as text, and codes
     columns = {n: f.model_copy(update={"coerce": True}) if n in words else f for n, f in draft.contract.columns.items()}
     return Draft(draft.contract.model_copy(update={"columns": columns}), draft.remarks, draft.left_out)
 
@@ -184,7 +193,8 @@ def init_from_log(folder: Path | str, log: Path | str, labels: Path | str | None
     one_of(task, ("auto", "binary", "multiclass", "regression"), "task")
     say(f"drafting a contract from {log.name}")
     b = begin(log, labels, said or Told())
-    draft = draft_from(b, task_from(b, task, positive, tolerance), name or log.name.partition(".")[0], owner or getpass.getuser(), now.date())
+    draft, rows, told_all = draft_from(b, task_from(b, task, positive, tolerance), name or log.name.partition(".")[0], owner or getpass.getuser(), now.date()), len(b.piece.table), b.said
+    del b  # the import needs the memory
     with all_or_nothing(root):
         start_versions(root)
         for path, text in scaffold_files(draft).items():
@@ -193,9 +203,9 @@ def init_from_log(folder: Path | str, log: Path | str, labels: Path | str | None
         (root / "data/reference").mkdir(parents=True)
         (root / "data/reference/NOTE.txt").write_text(NO_REFERENCE, encoding="utf-8")
         say("importing")
-        report = import_log(Workbench(root), Order(log, labels, b.said, now))
+        report = import_log(Workbench(root), Order(log, labels, told_all, now))
         say("handing the evidence to DVC")
         track_data(root)
     contract = draft.contract
     return {"workbench": str(root), "target": contract.target, "task": contract.task, "features": len(contract.columns), "columns_left_out": draft.left_out,
-            "drafted_from": len(b.piece.table), "positive": contract.positive, "classes": contract.classes, "tolerance": contract.tolerance} | report
+            "drafted_from": rows, "positive": contract.positive, "classes": contract.classes, "tolerance": contract.tolerance} | report

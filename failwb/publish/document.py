@@ -135,6 +135,7 @@ def document(
         points=points,
         entries=decisions_in(ledger), notebooks=notebooks,
         guides=guides_in(guides), checks=judge(read_criteria(criteria), summaries),
+        at_hand={k: (summaries.get("enrich") or {}).get(f"{k}_at_hand", True) for k in ("model", "reference")},
     )
     steps = (lambda: build(sources(story, map_points, map_dpi), out, phrase(contract.name)),
              lambda: refuse_pseudonyms(out, set(failures.get("subject", pd.Series(dtype=str)).dropna())))

@@ -104,7 +104,8 @@ def best_reason(ranked: Sequence[Mapping[str, Any]]) -> str:
     "Say why nothing is left: the objection to the remedy with the largest simulated gain, or that none applies."
     gains = [row for row in ranked if (row["effect"] or 0) > 0]
     if not gains:
-        return "No remedy applies or showed a gain in the simulation."
+        missing = next((row["reason"] for row in ranked if "not at hand" in row["reason"]), None)
+        return missing or "No remedy applies or showed a gain in the simulation."
     best = max(gains, key=lambda row: row["effect"])
     return f"The best of the rest, {best['remedy']}, was refused: {best['reason']}" if best["decision"] == "refused" else "No other remedy showed a gain in the simulation."
 
