@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import estimators
@@ -22,10 +23,13 @@ from sklearn.tree import DecisionTreeRegressor
 from failwb.models.checkpoint import load_checkpoint, save_checkpoint
 from failwb.models.foreign import refittable
 from failwb.models.load import check_model_plugin, load_model
+from failwb.models.train import fit
 from failwb.models.wrappers import UnitFix, before
 from failwb.record.contract import Contract, contract_yaml
 from failwb.record.errors import FailwbError
-from failwb.record.plugins import load
+from failwb.record.plugins import known, load
+from failwb.remedy.propose import not_at_hand
+from failwb.remedy.trial import example_workbench, open_trial
 from failwb.workbench import Workbench
 
 X, TARGETS = estimators.table()
@@ -276,3 +280,19 @@ def test_the_command_adds_it_to_a_workbench(tmp_path, kind):
     assert kept.notes == {"amount": "in EUR"} and "python" in kept.environment
     assert len(Workbench(root).read("data/reference/v1.parquet")) == len(X)
     assert kind in said(failwb("checkpoint", "list", cwd=root))
+
+
+def test_a_remedy_that_refits_says_why_it_does_not_apply(tmp_path):
+    "A served model that only answers leaves the remedies that keep it, and no traceback."
+    [plan] = example_workbench(tmp_path / "shop", {})
+    case = open_trial(tmp_path / f"shop/out/propose/plans/{plan}.json", tmp_path / "shop").case
+    graph = load_model(
+        sigmoid(tmp_path / "net.onnx"), CONTRACTS["binary"], X, options={"features": ["amount", "age"]}
+    ).model
+    served = replace(case, base=replace(case.base, model=graph))
+    said_of = {name: not_at_hand(remedy, served) for name, remedy in known("remedy").items()}
+    refit = {name for name, remedy in known("remedy").items() if remedy.family == "refit"}
+    assert {name for name, reason in said_of.items() if "only answers" in reason} == refit
+    assert not any(not_at_hand(remedy, case) for remedy in known("remedy").values())
+    with pytest.raises(FailwbError, match="cannot be trained again"):
+        fit(graph, X[["amount", "age"]], TARGETS["binary"])

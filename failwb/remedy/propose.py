@@ -17,6 +17,7 @@ from typing import Annotated, Any
 import pandas as pd
 
 from ..models.checkpoint import current_checkpoint
+from ..models.foreign import last_step, refittable
 from ..record.contract import Contract
 from ..record.parameters import Amount, Count, Keys, Mixture, Portion, Seed, Several, Whole, Within
 from ..record.plugins import Reject, known
@@ -102,11 +103,13 @@ def objection(simulation: Simulation, value: float, family: str, rules: Rules) -
 
 # %% ../../nbs/remedy/04_propose.ipynb #c82c0362
 def not_at_hand(remedy: Any, case: Case) -> str:
-    "Return what the remedy needs and nobody has: the served model, or its training rows; an empty text where all is there."
+    "Return what the remedy needs and nobody has: the served model, its training rows, or its recipe; an empty text where all is there."
     if case.base.model is None:
         return "The served model is not at hand, only its log is. Hint: `failwb checkpoint add` brings the model."
     if remedy.family == "refit" and not len(case.reference):
         return "The training rows of the served model are not at hand, so it cannot be trained again. Hint: `failwb checkpoint add --train`."
+    if remedy.family == "refit" and not refittable(case.base.model):
+        return f"The served model ({type(last_step(case.base.model)).__name__}) only answers, so it cannot be trained again. Hint: give failwb the scikit-learn pipeline that it came from."
     return ""
 
 
