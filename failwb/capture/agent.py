@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['NOT_STORED', 'TEXT_LIMIT', 'READERS', 'Item', 'ENDS', 'SPOOL', 'typed', 'Outbox', 'refuse_unencrypted', 'Answer',
-           'Agent', 'open_agent']
+           'checked', 'outcome', 'Agent', 'open_agent']
 
 # %% ../../nbs/capture/01_agent.ipynb #20428aae
 import datetime as dt
@@ -20,6 +20,7 @@ from typing import Any
 import msgspec
 
 from .spool import Entry, Spool
+from ..models.answer import label_text
 from ..models.checkpoint import environment
 from ..record.contract import Contract
 from ..record.errors import PrivacyError
@@ -153,6 +154,21 @@ class Answer:
     probabilities: dict[str, float] | None = None  # of many classes, each
     error: str | None = None  # why there is no answer
 
+# %% ../../nbs/capture/01_agent.ipynb #agent-checked
+def checked(answer: dict[str, Any]) -> dict[str, Any]:
+    "Return the fields of `Answer`, each of its type. Raises `TypeError` or `ValidationError` on one that is not."
+    given = asdict(Answer(**answer))
+    given["prediction"] = label_text(p) if isinstance(p := given["prediction"], (bool, int, float)) else p
+    msgspec.convert(given, Answer)
+    return given
+
+
+def outcome(label: Any) -> str:
+    "Return a label as text. Raises `ValueError` where there is none."
+    if label is None or label != label or not str(label).strip():
+        raise ValueError("there is no label")
+    return label_text(label)
+
 # %% ../../nbs/capture/01_agent.ipynb #70e87ca6
 class Agent:
     "Capture predictions and labels into `spool`, without ever blocking or failing the caller."
@@ -177,7 +193,7 @@ class Agent:
         "Report one prediction; `answer` holds the fields of `Answer`. Without `subject` the event stands for itself."
         try:
             values, raw = typed(request, self.contract)
-            body = asdict(Answer(**answer)) | {"event_id": event_id, "ingested": ingested or self.clock(), "environment": self.environment,
+            body = checked(answer) | {"event_id": event_id, "ingested": ingested or self.clock(), "environment": self.environment,
                                                "subject": pseudonym(subject or event_id, self.key), "x": values, "raw": raw, "contract": self.contract.version}
             self.outbox.offer(Entry("events", event_id, msgspec.json.encode(body)))
         except Exception as problem:  # the service must not see ours
@@ -186,7 +202,8 @@ class Agent:
     def label(self, event_id: str, label: str, time: dt.datetime | None = None, source: str = "service") -> None:
         "Report the true outcome of an event, at any time, also before the event itself and more than once."
         try:
-            body = msgspec.json.encode({"event_id": event_id, "label": label, "time": time or self.clock(), "source": source, "contract": self.contract.version})
+            said = {"label": outcome(label), "time": msgspec.convert(time or self.clock(), dt.datetime)}
+            body = msgspec.json.encode({"event_id": event_id, **said, "source": source, "contract": self.contract.version})
             self.outbox.offer(Entry("labels", hashlib.sha256(body).hexdigest()[:32], body))
         except Exception as problem:
             self.dead_letter(f"label not storable: {type(problem).__name__}: {problem}", str(event_id).encode())

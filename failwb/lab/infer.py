@@ -11,6 +11,7 @@ __all__ = ['FEW_LEVELS', 'LONGEST', 'UNITS', 'TEMPERATURE', 'NUMBERS', 'TIMES', 
 import csv
 import datetime as dt
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,7 +54,9 @@ def _read_csv(path: Path) -> pd.DataFrame:
     separator = _separator(path)
     with open(path, encoding="utf-8-sig", newline="") as f:
         _check_names(next(csv.reader(f, delimiter=separator), []), path.name)
-    return pd.read_csv(path, sep=separator, skipinitialspace=True, na_values="?", encoding="utf-8-sig", low_memory=False, index_col=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", pd.errors.ParserWarning)  # rows longer than the header: pandas would drop what does not fit
+        return pd.read_csv(path, sep=separator, skipinitialspace=True, na_values="?", encoding="utf-8-sig", low_memory=False, index_col=False)
 
 # %% ../../nbs/lab/03_infer.ipynb #infer-read
 def read_own_table(path: Path | str) -> pd.DataFrame:
