@@ -107,7 +107,7 @@ class Levels(BaseEstimator):
             if f in self.cuts_:
                 known = np.searchsorted(self.cuts_[f], X[f].to_numpy(float, na_value=np.nan), side="right")
             else:
-                known = pd.Categorical(X[f], categories=self.levels_[f]).codes.astype(int) % (len(self.levels_[f]) + 1)
+                known = pd.Index(self.levels_[f]).get_indexer(X[f]) % (len(self.levels_[f]) + 1)
             codes[:, j] = np.where(present, 1 + known, 0)
         return codes
 

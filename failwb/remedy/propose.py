@@ -94,7 +94,7 @@ def objection(simulation: Simulation, value: float, family: str, rules: Rules) -
     if simulation.n_select == 0:
         return "No labelled select row of the pattern lies in the window of its trial."
     if not simulation.effect >= least:
-        return f"On select the pattern's error falls by {simulation.effect:.3f}; a trial asks for {least:.3f}."
+        return f"On select the pattern's error {'rises' if simulation.effect < 0 else 'falls'} by {abs(simulation.effect):.3f}; a trial asks for a fall of {least:.3f}."
     if not simulation.rest >= -margin:
         return f"On select the error elsewhere rises by {-simulation.rest:.3f}, more than the margin {margin:g}."
     if value <= 0:
