@@ -96,11 +96,11 @@ def parts(subjects: pd.Series, times: pd.Series) -> pd.Series:
     return pd.Series(np.where(~chosen, "traffic", np.where(late, "left out", "train")), index=subjects.index)
 
 
-def check_parts(part: pd.Series, labels: pd.Series, task: str, subjects: int | None = None) -> None:
-    "Raise `TooLittleData` where the training part, if there is one, or the traffic has too few labels to learn from, or to judge by."
+def check_parts(part: pd.Series, labels: pd.Series, task: str, subjects: int | None = None, brought: bool = False) -> None:
+    "Raise `TooLittleData` where the training part, unless a model was `brought`, or the traffic has too few labels to learn from, or to judge by."
     few = subjects is not None and subjects < FEW_SUBJECTS
     hint = f"the rows of a subject stay together, and the table has {subjects:,} of them; leave --subject out if rows stand for themselves" if few else "about a thousand rows are enough for a first look"
-    for name in ("train", "traffic") if (part == "train").any() else ("traffic",):
+    for name in ("traffic",) if brought else ("train", "traffic"):
         seen = labels[part == name]
         if task == "regression":
             if len(seen) < 10 * LEAST or seen.nunique() < 3:
@@ -392,7 +392,7 @@ def _traffic_of(root: Path, own: Import) -> dict[str, Any]:
     times = event_times(own.table, own.time, own.today)
     subjects = subjects_of(own.table, own.subject, ids, lambda: subject_key(root / ".failwb"))
     part = parts(subjects, times) if own.brought is None else answered_parts(own)
-    check_parts(part, own.labels, own.draft.contract.task, subjects.nunique())
+    check_parts(part, own.labels, own.draft.contract.task, subjects.nunique(), own.brought is not None)
     return {"part": part, "ids": ids, "times": times, "subjects": subjects}
 
 
