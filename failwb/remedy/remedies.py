@@ -183,7 +183,7 @@ def choose(remedy: Remedy, teacher: Case, judges: pd.DataFrame, grid: Sequence[d
     rows = inside(teacher, judges)
     parts = [part for part in (rows, ~rows) if part is rows or part.any()]  # outside the pattern of all rows there is nothing
     if min(part.sum() for part in parts) < ENOUGH:
-        raise Reject(f"Only {int(rows.sum())} labelled develop rows of the pattern could judge; it takes {ENOUGH}.")
+        raise Reject(f"Only {int(rows.sum())} labelled develop rows of the pattern could judge; it takes {ENOUGH}. Hint: a pattern that began late needs a later propose.cutoff.")
     found = []
     for params in grid:
         loss = predict_loss(remedy.build(teacher, params, 0), judges, teacher)[teacher.task.sharpest].to_numpy()
