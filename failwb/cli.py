@@ -364,6 +364,7 @@ def add_checkpoint(
     kind: Annotated[str | None, typer.Option(help="skops, onnx, remote, callable, or a plug-in's name.", show_default="by the source")] = None,
     option: Annotated[list[str] | None, typer.Option(help="name=value, what the source does not say: classes=paid,late.")] = None,
     trust: Annotated[bool, typer.Option("--trust", help="Let the model's own code run; read it first.")] = False,
+    stands_for: Annotated[str | None, typer.Option(help="Checkpoint that only a prediction log knows: this model answered its events.")] = None,
     workbench: InFolder = Path("."), as_json: AsJson = False,
 ) -> None:
     """Add a model of your own, with the rows that it was trained on.
@@ -378,7 +379,7 @@ def add_checkpoint(
     from failwb.lab.init import track_data
 
     wb = _workbench(workbench)
-    done = add(wb, Request(source, train, label, version, parent, notes, kind, tuple(option or ()), trust), _say)
+    done = add(wb, Request(source, train, label, version, parent, notes, kind, tuple(option or ()), trust, stands_for), _say)
     track_data(wb.root)
     _show(done, as_json, title="added")
 

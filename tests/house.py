@@ -126,3 +126,28 @@ def commands(group=None, before: str = "") -> dict[str, object]:
     for name, command in (group or typer.main.get_command(failwb_app())).commands.items():
         found |= commands(command, f"{before}{name} ") if hasattr(command, "commands") else {before + name: command}
     return found
+
+
+def log_of(root: Path, path: Path) -> tuple[Path, Path]:
+    "Write a workbench's evidence as the log and the labels that a team would have kept."
+    import pandas as pd
+
+    from failwb.record.tables import PREFIX, read_table
+
+    events, labels = read_table(root / "out/validate/events.parquet"), read_table(root / "out/validate/labels.parquet")
+    kept = ["event_id", "time", "subject", "prediction", "score", "checkpoint", "latency_ms", "status"]
+    own = pd.concat(
+        [events[kept], events.filter(like=PREFIX).rename(columns=lambda c: "feat_" + c[len(PREFIX) :])], axis=1
+    )
+    own.to_parquet(path / "log.parquet")
+    labels[["event_id", "label", "time"]].to_csv(path / "labels.csv", index=False)
+    return path / "log.parquet", path / "labels.csv"
+
+
+def overlap(ours: dict, theirs: dict, rows) -> float:
+    "How far two patterns are the same of `rows` (intersection over union)."
+    from failwb.record.predicate import match
+    from failwb.record.tables import features
+
+    a, b = (match(p["predicate"], features(rows)) for p in (ours, theirs))
+    return (a & b).sum() / (a | b).sum()

@@ -2,12 +2,13 @@
 
 import datetime as dt
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from house import ROOT, failwb
+from house import ROOT, failwb, log_of, overlap
 from typer.testing import CliRunner
 
 from failwb.capture.columns import told
@@ -15,13 +16,14 @@ from failwb.capture.importer import content_digest
 from failwb.capture.ingest import Order, import_log
 from failwb.capture.segments import read_events, read_labels, read_manifest
 from failwb.cli import app
+from failwb.lab.checkpoints import Request, add
 from failwb.lab.infer import as_text
-from failwb.models.checkpoint import checkpoint_by_sha, save_checkpoint
+from failwb.models.checkpoint import checkpoint_by_sha, dumps_stable
 from failwb.models.train import fit, make_pipeline
 from failwb.record.contract import Contract, Field, contract_yaml
 from failwb.record.errors import FailwbError
 from failwb.record.predicate import match
-from failwb.record.tables import PREFIX, features, read_json, read_table
+from failwb.record.tables import features, read_json, read_table
 from failwb.workbench import Workbench, load_stage, run_stage
 
 NOW = dt.datetime(2026, 5, 1, tzinfo=dt.UTC)
@@ -265,32 +267,18 @@ def model_comes(wb: Workbench, log: Path) -> None:
         X,
         rows["pred"].to_numpy(float),
     )
-    save_checkpoint(
-        wb.path("data/checkpoints/v1"), model, features=contract.features, task=contract.task, stands_for=[identity]
-    )
-    assert checkpoint_by_sha(wb.path("data/checkpoints"), identity).version == "v1"
+    (wb.root.parent / "model.skops").write_bytes(dumps_stable(model))
+    asked = Request(str(wb.root.parent / "model.skops"), train=log, label="y_true", stands_for="log")
+    with pytest.raises(FailwbError, match="No checkpoint without a model named 'lag'. Did you mean 'log'"):
+        add(wb, replace(asked, stands_for="lag"))
+    assert checkpoint_by_sha(wb.path("data/checkpoints"), identity).version != add(wb, asked)["version"]
+    brought = checkpoint_by_sha(wb.path("data/checkpoints"), identity)
+    assert brought.model is not None and brought.reference
     for verb in ("enrich", "discover"):
         run_stage(wb, load_stage(verb))
     assert len(read_table(wb.path("out/enrich/attributions.parquet"))) and len(
         read_table(wb.path("out/discover/map.parquet"))
     )
-
-
-def log_of(root: Path, path: Path) -> tuple[Path, Path]:
-    "Write a workbench's evidence as the log and the labels that a team would have kept."
-    events, labels = read_table(root / "out/validate/events.parquet"), read_table(root / "out/validate/labels.parquet")
-    kept = ["event_id", "time", "subject", "prediction", "score", "checkpoint", "latency_ms", "status"]
-    own = pd.concat(
-        [events[kept], events.filter(like=PREFIX).rename(columns=lambda c: "feat_" + c[len(PREFIX) :])], axis=1
-    )
-    own.to_parquet(path / "log.parquet")
-    labels[["event_id", "label", "time"]].to_csv(path / "labels.csv", index=False)
-    return path / "log.parquet", path / "labels.csv"
-
-
-def overlap(ours: dict, theirs: dict, rows: pd.DataFrame) -> float:
-    a, b = (match(p["predicate"], features(rows)) for p in (ours, theirs))
-    return (a & b).sum() / (a | b).sum()
 
 
 def test_a_workbench_without_its_model_finds_what_it_found_with_it(out, tmp_path):

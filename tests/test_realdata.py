@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from house import BIN, failwb, run
+from house import BIN, failwb, log_of, overlap, run
 
 from failwb.lab.datasets import permute_losses
 from failwb.record.contract import load_contract
@@ -163,3 +163,21 @@ def test_its_twin_has_no_pattern(turn, tmp_path):
     assert after["error"] == pytest.approx(before["error"], abs=1e-9)
     assert [p["name"] for p in read_json(twin / "out/discover/patterns.json") if p["confirmed"]] == []
     assert not read_json(twin / "out/discover/drift.json")["confirmed"]
+
+
+def test_adults_log_alone_shows_the_same_patterns(turn, tmp_path):
+    "Without the model and its training rows: no subject is named, so the split is the same, and so are the patterns."
+    if turn.case.name != "adult":
+        return
+    log, labels = log_of(turn.root, tmp_path)
+    about = ("--labels", labels, "--features-prefix", "feat_", "--map", "subject=")
+    assert failwb("init", "log", "--log", log, *about, cwd=tmp_path).returncode == 0
+    wb = Workbench(tmp_path / "log")
+    for verb in ("validate", "detect", "split", "enrich", "discover"):
+        run_stage(wb, load_stage(verb))
+    rows = read_table(turn.root / "out/validate/events.parquet")
+    before, now = (
+        [p for p in read_json(w / "out/discover/patterns.json") if p["confirmed"]] for w in (turn.root, wb.root)
+    )
+    assert max(overlap(before[0], o, rows) for o in now) >= 0.8
+    assert {p["id"] for p in before} & {p["id"] for p in now}

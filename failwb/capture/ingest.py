@@ -359,7 +359,7 @@ def next_steps(report: dict[str, Any]) -> list[str]:
     if report["guessed"]:
         steps.append("Check what was guessed; `--map role=COLUMN` says it, `--map role=` says that there is none.")
     if report.get("new_checkpoints"):
-        steps.append(f"The model that served ({', '.join(report['new_checkpoints'])}) is not at hand: patterns are found all the same; remedies need it. Hint: `failwb checkpoint add`.")
+        steps.append(f"The model that served ({', '.join(report['new_checkpoints'])}) is not at hand: patterns are found all the same; remedies need it. Hint: `failwb checkpoint add MODEL --train ROWS --stands-for {report['new_checkpoints'][0]}`.")
     if not report["labels"]["matched"]:
         steps.append("Import labels (`failwb import --labels FILE`): without them nobody knows which predictions were wrong.")
     return [*steps, "failwb run"]

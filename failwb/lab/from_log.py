@@ -195,17 +195,16 @@ def init_from_log(folder: Path | str, log: Path | str, labels: Path | str | None
     b = begin(log, labels, said or Told())
     draft, rows, told_all = draft_from(b, task_from(b, task, positive, tolerance), name or log.name.partition(".")[0], owner or getpass.getuser(), now.date()), len(b.piece.table), b.said
     del b  # the import needs the memory
+    ignored = "".join(f"/{p.resolve().relative_to(root.resolve()).as_posix()}\n" for p in (log, labels) if p and p.resolve().is_relative_to(root.resolve()))
     with all_or_nothing(root) as place:
-        start_versions(place)
-        for path, text in scaffold_files(draft).items():
+        with_git, files = start_versions(place), scaffold_files(draft)
+        for path, text in (files | {".gitignore": files[".gitignore"] + ignored, "data/reference/NOTE.txt": NO_REFERENCE}).items():
             (place / path).parent.mkdir(parents=True, exist_ok=True)
             (place / path).write_text(text, encoding="utf-8", newline="\n")
-        (place / "data/reference").mkdir(parents=True)
-        (place / "data/reference/NOTE.txt").write_text(NO_REFERENCE, encoding="utf-8")
         say("importing")
         report = import_log(Workbench(place), Order(log, labels, told_all, now))
         say("handing the evidence to DVC")
         track_data(place)
     contract = draft.contract
-    return {"workbench": str(root), "target": contract.target, "task": contract.task, "features": len(contract.columns), "columns_left_out": draft.left_out,
+    return {"workbench": str(root), "git": with_git, "target": contract.target, "task": contract.task, "features": len(contract.columns), "columns_left_out": draft.left_out,
             "drafted_from": rows, "positive": contract.positive, "classes": contract.classes, "tolerance": contract.tolerance} | report

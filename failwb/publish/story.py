@@ -111,7 +111,7 @@ def lacking(story: Story) -> str:
     "Return in words what is not at hand and what that means, or an empty text."
     if not story.at_hand.get("model", True):
         return ("The model that served is not at hand, only its log is. Patterns and their tests need no model and are as sure as ever. Predictions cannot be replayed (reproducibility R0), there are no "
-                "attributions and hence no failure map, and no remedy can be simulated or tried. Causes that show in the training rows are not known. `failwb checkpoint add` brings the model.")
+                "attributions and hence no failure map, and no remedy can be simulated or tried. Causes that show in the training rows are not known. `failwb checkpoint add --stands-for` brings the model.")
     if not story.at_hand.get("reference", True):
         return ("The training rows of the served model are not at hand. Causes that show in them are not known, nothing can be trained again, and drift is measured against the first third of the weeks. "
                 "`failwb checkpoint add` brings them.")
