@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['BY_SYMPTOM', 'CONTEXT', 'SAID', 'ENDS', 'NO_PATTERN', 'Steps', 'stage', 'wrong_answer_cost', 'grade_severity',
            'raised', 'check_overrides', 'first_causes', 'evidence_grade', 'chosen_verdict', 'pattern_costs',
-           'pattern_row', 'open_failures', 'symptom_severity', 'failure_rows', 'latest_triage', 'with_triage',
-           'trials_in', 'lineage_of', 'funnel_of', 'confirm_counts_of', 'pattern_table', 'catalog']
+           'pattern_row', 'open_failures', 'symptom_severity', 'first_of', 'failure_rows', 'latest_triage',
+           'with_triage', 'trials_in', 'lineage_of', 'funnel_of', 'confirm_counts_of', 'pattern_table', 'catalog']
 
 # %% ../../nbs/catalog/05_catalog.ipynb #d1d566ee
 from pathlib import Path
@@ -120,10 +120,16 @@ def symptom_severity(failures: pd.DataFrame, events: int, steps: list[float], ra
     return {s: raised(grade_severity(settle(c), steps), [s, BY_SYMPTOM.get(s, (None,))[0]], raise_to) for s, c in costs.items()}
 
 # %% ../../nbs/catalog/05_catalog.ipynb #6285abcb
+def first_of(texts: pd.Series, otherwise: pd.Series) -> pd.Series:
+    "Return `texts`, and `otherwise` where one is missing; either may be empty of texts, so that pandas takes it for numbers."
+    given = texts.astype(object)
+    return given.where(given.notna(), otherwise.astype(object)).astype("str")
+
+
 def failure_rows(shown: pd.DataFrame, patterns: pd.DataFrame, membership: pd.DataFrame, levels: pd.Series, severities: dict[str, str]) -> pd.DataFrame:
     "Return the rows of failures.parquet: context, symptom, and the four scales with the category."
     def own(column: str, otherwise: dict[str, str]) -> pd.Series:
-        return pattern.map(confirmed[column]).fillna(shown["symptom"].map(otherwise)).astype("str")
+        return first_of(pattern.map(confirmed[column]), shown["symptom"].map(otherwise))
 
     confirmed = patterns[patterns["confirmed"]].set_index("pattern")
     place = membership[membership["pattern"].isin(confirmed.index)].drop_duplicates("event_id").set_index("event_id")["pattern"]
@@ -133,7 +139,7 @@ def failure_rows(shown: pd.DataFrame, patterns: pd.DataFrame, membership: pd.Dat
         pattern=pattern.astype("str"), category=own("category", {s: c for s, (c, _) in BY_SYMPTOM.items()}),
         cause_status=own("cause_status", {s: k for s, (_, k) in BY_SYMPTOM.items()}).fillna("unknown"), grade=own("grade", {}).fillna("issue"),
         severity=own("severity", severities).fillna("S0"),
-        reproducibility=replays.fillna(shown["symptom"].map({"contract_breach": "R1"})).fillna("R0").astype("str"))
+        reproducibility=first_of(replays, shown["symptom"].map({"contract_breach": "R1"})).fillna("R0"))
 
 # %% ../../nbs/catalog/05_catalog.ipynb #88d8ffd0
 SAID = {"status": "triage_status", "note": "triage_note", "tags": "triage_tags", "category": "triage_category"}
