@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ..record.markdown import plain
 from ..record.contract import Contract
 from ..record.predicate import words
 from ..record.tables import settle
@@ -164,7 +165,7 @@ def change_request(verdict: Mapping[str, Any], trial: Mapping[str, Any], plan: M
 # %% ../../nbs/remedy/08_change.ipynb #0e40e018
 def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
     "Return a Markdown table of `columns`."
-    cells = [[str(row[column]).replace("|", "\\|") for column in columns] for row in rows]
+    cells = [[plain(row[column]) for column in columns] for row in rows]
     lines = [[column.replace("_", " ") for column in columns], ["---"] * len(columns), *cells]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
@@ -184,9 +185,9 @@ def change_markdown(request: Mapping[str, Any]) -> str:
     "Return the change request as a Markdown page for people."
     evidence, back, agree = request["evidence"], request["rollback"], request["approvals"]
     parts = [
-        f"# Change request: {request['title']}",
+        f"# Change request: {plain(request['title'])}",
         f"**Status: {request['status']}.** This request is not signed. {agree['note']} Needed: {agree['needed']} signed approval(s), never the author's alone; owner: {agree['owner']}.",
-        "## Summary", "\n".join(f"- {sentence}" for sentence in request["summary"]),
+        "## Summary", "\n".join(f"- {plain(sentence)}" for sentence in request["summary"]),
         "## Evidence", f"p = {evidence['p']:.2g}, adjusted for all plans of the round {evidence['p_adjusted']:.2g}, allowed {evidence['alpha']:g}. "
         f"Evidence grade: {evidence['grade']} (held-out traffic, in retrospect).", table(guardrail_rows(evidence["guardrails"]), ["guardrail", "worsening", "at most", "margin", "holds"]),
         f"## Risk: {request['risk']['level']}", table(request["risk"]["table"], ["risk", "likelihood", "impact", "level", "why", "mitigation"]),

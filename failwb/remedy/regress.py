@@ -21,6 +21,7 @@ import pandas as pd
 from ..models.answer import answer
 from ..models.checkpoint import Checkpoint, checkpoint_by_sha, current_checkpoint, load_checkpoint
 from ..models.load import load_model
+from ..record.markdown import plain
 from ..record.contract import Contract
 from ..record.errors import FailwbError, ModelError, one_of
 from ..record.plugins import known
@@ -282,7 +283,7 @@ def _difference(found: dict[str, Any]) -> str:
 
 def mended_rows(mended: list[dict[str, Any]]) -> list[dict[str, Any]]:
     "Return the table of mended patterns for people."
-    return [{"pattern": m["name"], "remedy": m["remedy"].replace("_", " "), "shipped as": m["version"] or "not shipped" + ", rebuilt" * m["rebuilt"], "rows": f"{m['rows']:,}",
+    return [{"pattern": plain(m["name"]), "remedy": m["remedy"].replace("_", " "), "shipped as": m["version"] or "not shipped" + ", rebuilt" * m["rebuilt"], "rows": f"{m['rows']:,}",
              "error then": _percent(m["then"]), "error of the candidate": _percent(m["mended"]), "error now": _percent(m["now"]),
              "more errors per 100 than the candidate": _difference(m), "p (Holm)": "" if m["p_adjusted"] is None else f"{m['p_adjusted']:.2g}",
              "verdict": f"**{m['verdict']}**" if m["verdict"] == "regressed" else m["verdict"]} for m in mended]
@@ -290,7 +291,7 @@ def mended_rows(mended: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def other_rows(others: list[dict[str, Any]]) -> list[dict[str, Any]]:
     "Return the table of patterns that nothing mends for people."
-    return [{"pattern": o["name"], "rows": f"{o['rows']:,}", "error of the served model": _percent(o["then"]), "error now": _percent(o["now"]),
+    return [{"pattern": plain(o["name"]), "rows": f"{o['rows']:,}", "error of the served model": _percent(o["then"]), "error now": _percent(o["now"]),
              "more errors per 100": _difference(o), "verdict": o["verdict"]} for o in others]
 
 

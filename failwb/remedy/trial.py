@@ -26,6 +26,7 @@ from sklearn.pipeline import Pipeline
 import failwb.remedy.remedies  # noqa: F401  reached by entry points: imported so that their code is in the digest
 from ..models.checkpoint import Checkpoint, save_checkpoint
 from ..models.train import fit, make_pipeline
+from ..record.markdown import plain
 from ..record.contract import Contract, contract_yaml, load_contract
 from ..record.plugins import load
 from ..record.predicate import words
@@ -223,7 +224,7 @@ def run_trial(setting: Setting, comparison: Comparison) -> dict[str, Any]:
 def question_text(setting: Setting) -> str:
     "Return the question of the trial as Markdown."
     plan, contract = setting.plan, setting.case.contract
-    return (f"**Does *{plan['remedy'].replace('_', ' ')}* reduce wrong predictions where {words(plan['predicate'], contract)}?**\n\n"
+    return (f"**Does *{plan['remedy'].replace('_', ' ')}* reduce wrong predictions where {plain(words(plan['predicate'], contract))}?**\n\n"
             f"- Suspected cause: *{plan['cause']}*.\n"
             f"- Criterion, sealed before the held-out rows were opened: {plan['success']}\n"
             f"- The round tests {plan['m']} plan(s) and may be wrong about any of them with probability {plan['alpha']:g} at most.")
@@ -249,7 +250,7 @@ def model_text(model: Any) -> str:
 def remedy_text(setting: Setting) -> str:
     "Return what the remedy does, costs and how it is undone, as Markdown."
     plan, remedy = setting.plan, load("remedy", setting.plan["remedy"])
-    params = ", ".join(f"`{name}` = {value}" for name, value in sorted(plan["params"].items()) if np.isscalar(value)) or "none"
+    params = ", ".join(f"`{name}` = {plain(value)}" for name, value in sorted(plan["params"].items()) if np.isscalar(value)) or "none"
     return (f"**{remedy.term}** ({plan['family']}). Parameters: {params}.\n\n"
             f"- Usual trade-off: {remedy.trade_off}\n- How it is undone: {remedy.rollback}\n- Source: {remedy.source}")
 
