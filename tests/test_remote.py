@@ -1,19 +1,15 @@
 """A real MLServer, in an environment of its own, answers row for row; stopped, it is one message."""
 
-import json
 import os
 import signal
-import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
-import httpx
 import numpy as np
 import pandas as pd
 import pytest
-from house import ROOT
+from peer import PEER, alone, free_port, settle_in, start
 
 from failwb.models.checkpoint import load_checkpoint, save_checkpoint
 from failwb.models.foreign import refittable
@@ -23,7 +19,6 @@ from failwb.record.contract import Contract
 from failwb.record.errors import FailwbError
 from failwb.record.plugins import load
 
-PEER = ROOT / ".peers/mlserver/bin"
 FEATURES = ["amount", "age", "region"]
 TRAIN = """
 import joblib, numpy as np, pandas as pd
@@ -66,52 +61,24 @@ def rows() -> pd.DataFrame:
     return X.assign(region=rng.choice(["north", "south"], 301))
 
 
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
-def start(folder: Path, port: int) -> subprocess.Popen:
-    "Start the server in `folder` and wait until it is ready."
-    alone = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-    with open(folder / "log.txt", "w") as log:
-        server = subprocess.Popen([PEER / "mlserver", "start", "."], cwd=folder, env=alone, stdout=log, stderr=log)
-    for _ in range(240):
-        if server.poll() is not None:
-            break
-        try:
-            if httpx.get(f"http://127.0.0.1:{port}/v2/health/ready", timeout=1).status_code == 200:
-                return server
-        except httpx.TransportError:
-            pass  # not up yet
-        time.sleep(0.5)
-    server.kill()
-    pytest.fail(f"MLServer did not start: {(folder / 'log.txt').read_text()[-800:]}", pytrace=False)
-
-
 @pytest.fixture(scope="module")
 def place(tmp_path_factory) -> tuple[Path, str]:
     "A folder with models that were trained in the server's own environment, and the address that it will have."
     if not (PEER / "mlserver").is_file():
         pytest.fail("MLServer is not installed. Hint: `make peers`, or `make test`.", pytrace=False)
-    folder, port = tmp_path_factory.mktemp("mlserver"), free_port()
+    folder, models = tmp_path_factory.mktemp("mlserver"), {}
     for name, said in SERVED.items():
-        (folder / name).mkdir()
-        about = {"name": name, "implementation": "mlserver_sklearn.SKLearnModel", **said}
-        about["parameters"] = {"uri": "./model.joblib", "version": "v1"}
-        (folder / name / "model-settings.json").write_text(json.dumps(about))
-    ports = {"http_port": port, "grpc_port": free_port(), "metrics_port": free_port()}
-    (folder / "settings.json").write_text(json.dumps({"host": "127.0.0.1", "parallel_workers": 0, **ports}))
+        models[name] = {"implementation": "mlserver_sklearn.SKLearnModel", **said}
+        models[name]["parameters"] = {"uri": "./model.joblib", "version": "v1"}
+    address = settle_in(folder, models)
     rows().to_csv(folder / "rows.csv", index=False)
-    alone = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-    subprocess.run([PEER / "python", "-c", TRAIN], cwd=folder, env=alone, check=True)
-    return folder, f"http://127.0.0.1:{port}/v2/models"
+    subprocess.run([PEER / "python", "-c", TRAIN], cwd=folder, env=alone(), check=True)
+    return folder, address
 
 
 @pytest.fixture(scope="module")
 def server(place):
-    process = start(place[0], int(place[1].split(":")[2].split("/")[0]))
+    process = start(*place)
     yield process
     process.kill()
     process.wait()
