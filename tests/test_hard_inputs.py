@@ -19,7 +19,7 @@ from failwb.capture.collect import collect
 from failwb.capture.segments import append_segment, read_events, read_labels
 from failwb.capture.spool import Spool
 from failwb.cli import main
-from failwb.lab.init import examine
+from failwb.lab.init import event_times, examine
 from failwb.record.tables import read_json, read_table
 from failwb.workbench import STAGES, Workbench, load_stage, run_stage
 
@@ -126,6 +126,7 @@ REFUSED = [  # id, table, suffix, options of init, what the message must say
     ("tolerance-zero", B.assign(y=B["debt"]), ".csv", ["--tolerance", "0"], ["tolerance of 0"]),
     ("tolerance-infinite", B.assign(y=B["debt"]), ".csv", ["--tolerance", "inf"], ["tolerance of inf"]),
     ("time-in-words", B.assign(t="soon"), ".csv", ["--time", "t"], ["no time, first 'soon' in row 1"]),
+    ("time-day-or-month", B.assign(t=["03/04/2026", "13/04/2026", "04/13/2026"] * 200), ".csv", ["--time", "t"], ["200 values that are no time, first '03/04/2026'"]),
     ("time-in-milliseconds", B.assign(t=(SECONDS * 1000).astype("int64")), ".csv", ["--time", "t"], ["divide milliseconds"]),
     ("time-with-a-gap", B.assign(t=SECONDS.mask(B.index == 4)), ".csv", ["--time", "t"], ["1 of them missing"]),
     ("time-beyond-all", B.assign(t=SECONDS.mask(B.index == 4, 1e300)), ".csv", ["--time", "t"], ["to 1e+300"]),
@@ -164,7 +165,8 @@ READ = [  # id, table, suffix, options, what the draft must say
     ("infinite-parquet", infinite(B), ".parquet", {}, {"noticed": "debt is infinite in 5 rows"}),
     ("mixed", B.assign(debt=["abc" if i % 9 == 0 else v for i, v in enumerate(B["debt"].astype(object))]), ".csv", {}, {"left": ("debt", "words in the others")}),
     ("dates-as-text", B.assign(d=TIMES.dt.strftime("%d.%m.%Y")), ".csv", {}, {"left": ("d", "--time")}),
-    ("many-levels", pd.concat([B] * 20, ignore_index=True).assign(k=[f"v{i % 10_000}" for i in range(12_000)]), ".csv", {}, {"left": ("k", "10,000 different texts")}),
+    ("days-first", B.assign(t=TIMES.dt.strftime("%d.%m.%Y %H:%M")), ".csv", {"time": "t"}, {"span": (TIMES.min().floor("min"), TIMES.max().floor("min"))}),
+    ("many-levels", pd.concat([B] * 20, ignore_index=True).assign(k=[f"v{i % 10_000}" for i in range(12_000)]), ".csv", {}, {"left": ("k", "--subject")}),
     ("decimal-comma", lines(B, sep=";", decimal=","), ".csv", {}, {"left": ("debt", "decimal comma")}),
     ("semicolons", lines(B, sep=";"), ".csv", {}, {"fields": ["income", "city", "debt"]}),
     ("byte-order-mark", b"\xef\xbb\xbf" + lines(B).encode(), ".csv", {}, {"fields": ["income", "city", "debt"]}),
@@ -194,6 +196,9 @@ def test_a_table_is_read(tmp_path, table, suffix, options, expected):
         else set(contract.labels) == set(expected.get("labels", contract.labels))
     )
     assert expected.get("noticed", "") in seen
+    if "span" in expected:
+        times = event_times(own.table, own.time, own.today)
+        assert (times.min(), times.max()) == tuple(t.tz_localize("UTC") for t in expected["span"])
     if "left" in expected:
         assert expected["left"][1] in own.draft.left_out[expected["left"][0]]
 

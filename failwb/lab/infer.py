@@ -207,7 +207,7 @@ def _draft_category(values: pd.Series, role: str, remark: str = "") -> tuple[Fie
     if (longest := int(levels.index.str.len().max())) > LONGEST:
         return None, f"texts of up to {longest:,} characters: free text rather than categories"
     if len(levels) > MOST_LEVELS:
-        return None, f"{len(levels):,} different texts, more than {MOST_LEVELS}: names rather than categories; group them to use them"
+        return None, f"{len(levels):,} different texts, more than {MOST_LEVELS}: names rather than categories; if it says whom a row is about, name it with --subject, else group them to use them"
     often = min(levels.index[levels == levels.iloc[0]])
     remark += f"seen {len(levels)} categories, most often {often[:60]!r} ({levels.iloc[0] / len(values):.0%})" + _missing(values)
     return Field(type="category", role=role, nullable=bool(values.isna().any()), categories=sorted(levels.index)), remark

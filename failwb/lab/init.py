@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ..capture.importer import texts_as_times
 from ..capture.segments import append_segment, head
 from .infer import Draft, TableError, as_text, draft_contract, read_own_table, typed
 from .first_model import Brought, bring, keep_brought, taught_rows, train_checkpoint
@@ -60,11 +61,14 @@ def event_times(table: pd.DataFrame, time: str | None, today: dt.date) -> pd.Ser
             fine = "divide milliseconds by 1,000" if values.between(1e11, 1e14).all() else "convert it, or leave it out"
             raise TableError(f"The time column {time!r} holds numbers from {values.min():g} to {values.max():g}, {int(values.isna().sum()):,} of them missing. Allowed: dates, or seconds since 1970, in every row. Hint: {fine}.")
         return pd.to_datetime(values, unit="s", utc=True).dt.as_unit("us")
-    times = pd.to_datetime(values, utc=True, errors="coerce", format="mixed").dt.as_unit("us")
+    if pd.api.types.is_datetime64_any_dtype(values.dtype):
+        times = pd.to_datetime(values, utc=True).dt.as_unit("us")
+    else:
+        times = texts_as_times(values.astype("str"))
     if times.isna().any():
         row = int(np.flatnonzero(times.isna())[0])
         raise TableError(f"The time column {time!r} has {int(times.isna().sum()):,} values that are no time, first {values[row]!r} in row {row + 1}. "
-                         "Allowed: dates and times such as 2026-03-01 or 2026-03-01T12:30:00Z in every row.")
+                         "Allowed: dates and times such as 2026-03-01 or 2026-03-01T12:30:00Z in every row; 31.03.2026 where all begin with the day.")
     return times
 
 
@@ -318,6 +322,8 @@ def start_versions(root: Path) -> bool:
         command(root, "git", "init", "-q", "-b", "main")
     dvc(root, "init", "-q", *(["--no-scm"] if not with_git else [] if (root / ".git").exists() else ["--subdir"]))
     dvc(root, "config", "core.analytics", "false")
+    if with_git and not (root / ".git").exists():  # DVC stages its files in the repository around, under a name that may be moved yet
+        command(root, "git", "rm", "-r", "-f", "-q", "--cached", "--ignore-unmatch", ".dvc", ".dvcignore")
     return with_git
 
 

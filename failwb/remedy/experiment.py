@@ -20,7 +20,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import pandas as pd
 
 import failwb.remedy.trial  # noqa: F401  the templates run it: imported so that its code is among the stage's dependencies
@@ -53,7 +52,8 @@ PARAMETER = re.compile(r"^[A-Za-z_]\w*$")  # a name is pasted into code
 
 def check_template(path: Path, given: Iterable[str]) -> None:
     "Raise `TemplateError` unless one cell is tagged `parameters`; `UnknownParameter` unless it declares all that are `given`."
-    import papermill  # takes a second to import, and only a run needs it
+    import nbformat  # as papermill: takes seconds to import, and only a run needs it
+    import papermill
 
     tagged = [cell for cell in nbformat.read(path, 4).cells if "parameters" in cell.metadata.get("tags", [])]
     if len(tagged) != 1:
@@ -126,6 +126,8 @@ def said(outputs: list[Any]) -> list[Any]:
 
 def normalise(notebook: Any, replace: Mapping[str, str]) -> str:
     "Return an executed `notebook` as JSON text that depends on its content alone."
+    import nbformat
+
     clean = nbformat.from_dict({"cells": [], "metadata": {"kernelspec": {"display_name": "python3", "language": "python", "name": "python3"},
                                                           "language_info": {"name": "python"}}, "nbformat": 4, "nbformat_minor": 5})
     for number, cell in enumerate(notebook.cells):
@@ -184,6 +186,8 @@ def execute(run: Run) -> None:
 
 def finish(run: Run) -> None:
     "Normalise what a run made and give its folder its final name."
+    import nbformat
+
     trial = read_json(run.working / "trial.json") | {"key": run.key}
     trial["provenance"]["code"] = code_of(run.content)
     (run.working / "trial.json").write_text(json_text(trial), encoding="utf-8", newline="\n")
