@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['SLACK', 'Bins', 'Literals', 'Blocks', 'stage', 'Ground', 'usable', 'expected_loss', 'Fault', 'fault_of', 'range_ends',
            'wider', 'widen', 'language_size', 'false_alarms', 'Claim', 'is_claim', 'search_claims', 'retest',
-           'reason_of', 'judge', 'as_pattern', 'claims_to_patterns', 'failure_map', 'members_of', 'summarise',
-           'levels_of', 'ground_of', 'two_parts', 'discover']
+           'yardsticks_of', 'reason_of', 'is_hard', 'judge', 'as_pattern', 'claims_to_patterns', 'failure_map',
+           'members_of', 'summarise', 'levels_of', 'ground_of', 'two_parts', 'discover']
 
 # %% ../../nbs/discover/01_discover.ipynb #991c31d2
 from collections.abc import Sequence
@@ -19,6 +19,8 @@ import pandas as pd
 from scipy import stats
 
 from .drift import figures, find_drift
+from .excess import SAID, Yardsticks, clearest, excess, usual_loss
+from .general import find_general
 from .slices import Levels, Scale, SliceSearch, Span, in_spans
 from ..models.checkpoint import current_checkpoint
 from ..record.contract import Contract
@@ -175,13 +177,21 @@ def search_claims(ground: Ground, levels: Levels, search: SliceSearch, maximum_p
     return claims, left_out
 
 # %% ../../nbs/discover/01_discover.ipynb #96e672c6
-def retest(pattern: Pattern, earlier: np.ndarray, select: pd.DataFrame) -> Pattern:
+def retest(pattern: Pattern, earlier: np.ndarray, select: pd.DataFrame, yardsticks: Yardsticks) -> Pattern:
     "Return `pattern` with its figures on `select`, apart from the q-value; `earlier` marks rows of earlier patterns."
     rows = match(pattern.predicate, features(select)) & ~earlier
     rest = ~rows & ~earlier
     loss, units = select["loss"].to_numpy(float), select["subject"].to_numpy()
-    test = settle(rate_difference(loss[rows], units[rows], loss[rest], units[rest]))
+    higher = rate_difference(loss[rows], units[rows], loss[rest], units[rest])
+    above = excess(loss, yardsticks, units, rows, rest)
+    test = settle(higher | above | {"p": max(higher["p"], clearest(above)[2])})
     return replace(pattern, select=settle(figures(select, rows, rest)) | test)
+
+
+def yardsticks_of(events: pd.DataFrame, task: Task) -> Yardsticks:
+    "Return what each of labelled `events` (split, loss, fresh_wrong) should have cost; what is usual is learnt on develop."
+    develop = (events["split"] == "develop").to_numpy()
+    return Yardsticks(usual_loss(expected_loss(events, task), events["loss"].to_numpy(float), develop), events["fresh_wrong"].to_numpy(float))
 
 # %% ../../nbs/discover/01_discover.ipynb #6c9300a2
 def reason_of(pattern: Pattern, fdr: float, minimum_effect: float) -> str:
@@ -191,10 +201,18 @@ def reason_of(pattern: Pattern, fdr: float, minimum_effect: float) -> str:
         return "None of the rows that were kept for testing fall into it."
     seen = f"On {s['rows']} rows that the search never saw, the error rate is {s['error']:.1%} against {s['base_error']:.1%} elsewhere"
     if pattern.confirmed:
-        return f"{seen} (difference {s['low']:.1%} to {s['high']:.1%}, q = {s['q']:.2g})."
+        name, most, _ = clearest(s)
+        return f"{seen} (difference {s['low']:.1%} to {s['high']:.1%}, q = {s['q']:.2g}); that is {most:.1%} {SAID[name]}."
+    if is_hard(s, fdr):
+        return f"{seen}; but that is no {SAID['surprise']}, nor {SAID['reducible']}: these requests are hard, and nothing is wrong with the model there."
     if s["q"] > fdr:
         return f"{seen}; that may be chance (q = {s['q']:.2g}, allowed {fdr:g}). A difference of {least:.1%} would have shown with 80% probability."
     return f"{seen}; the difference is real but below the {minimum_effect:.1%} that is worth acting on."
+
+
+def is_hard(found: dict[str, Any], fdr: float) -> bool:
+    "Return whether rows with the figures `found` err more than others without erring more than they must."
+    return bool(found["low"] > 0 and clearest(found)[2] > fdr)
 
 
 def judge(patterns: Sequence[Pattern], fdr: float, minimum_effect: float) -> list[Pattern]:
@@ -204,7 +222,7 @@ def judge(patterns: Sequence[Pattern], fdr: float, minimum_effect: float) -> lis
     judged = []
     for pattern, value in zip(patterns, q, strict=True):
         s = pattern.select | {"q": float(value)}
-        confirmed = bool(s["q"] <= fdr and s["effect"] >= minimum_effect)
+        confirmed = bool(s["q"] <= fdr and min(s["effect"], clearest(s)[1]) >= minimum_effect)
         pattern = replace(pattern, select=s, minimum_detectable=settle(float(reach * s["se"])), confirmed=confirmed)
         judged.append(replace(pattern, reason=reason_of(pattern, fdr, minimum_effect)))
     return judged
@@ -218,13 +236,13 @@ def as_pattern(claim: Claim, earlier: Sequence[Pattern], develop: pd.DataFrame, 
                    score=settle(claim.score), develop=found, select={}, minimum_detectable=float("nan"), confirmed=False, reason="")
 
 
-def claims_to_patterns(claims: Sequence[Claim], develop: pd.DataFrame, select: pd.DataFrame, levels: Levels, contract: Contract,
+def claims_to_patterns(claims: Sequence[Claim], develop: pd.DataFrame, select: pd.DataFrame, yardsticks: Yardsticks, levels: Levels, contract: Contract,
                        fdr: float, minimum_effect: float) -> list[Pattern]:
-    "Return the tested patterns, in the order in which they were found."
+    "Return the tested patterns, in the order in which they were found; `yardsticks` are those of `select`."
     patterns, earlier = [], np.zeros(len(select), dtype=bool)
     for claim in claims:
         pattern = as_pattern(claim, patterns, develop, levels, contract)
-        patterns.append(retest(pattern, earlier, select))
+        patterns.append(retest(pattern, earlier, select, yardsticks))
         earlier = earlier | match(pattern.predicate, features(select))
     return judge(patterns, fdr, minimum_effect)
 
@@ -250,13 +268,13 @@ def members_of(patterns: Sequence[Pattern], events: pd.DataFrame) -> pd.DataFram
     return pd.concat([none, *parts])[["event_id", "pattern", "split"]].sort_values(["event_id"], kind="stable").reset_index(drop=True)
 
 # %% ../../nbs/discover/01_discover.ipynb #ce6db19d
-def summarise(patterns: Sequence[Pattern], develop: pd.DataFrame, select: pd.DataFrame, slices: float, left_out: int, drift: str) -> dict[str, Any]:
-    "Return the figures of the stage; `left_out` sets of features were not looked at."
+def summarise(patterns: Sequence[Pattern], develop: pd.DataFrame, select: pd.DataFrame, slices: float, left_out: int, drift: str, hard: int) -> dict[str, Any]:
+    "Return the figures of the stage; `left_out` sets of features were not looked at, `hard` claims are no faults."
     confirmed = [p for p in patterns if p.confirmed]
     held = {part: sum(getattr(p, part)["failures"] for p in confirmed) for part in ("develop", "select")}
     return {"code": code_digest("failwb.discover.discover"), "rows_searched": len(develop),
             "failures_searched": int(develop["loss"].sum()), "rows_tested": len(select), "slices": slices, "exact": left_out == 0, "sets_left_out": left_out,
-            "claimed": len(patterns), "confirmed": len(confirmed), "refused": len(patterns) - len(confirmed),
+            "claimed": len(patterns), "confirmed": len(confirmed), "refused": len(patterns) - len(confirmed), "hard": hard,
             "drift": drift, "share_of_failures_develop": settle(held["develop"] / max(1.0, float(develop["loss"].sum()))),
             "share_of_failures_select": settle(held["select"] / max(1.0, float(select["loss"].sum())))}
 
@@ -289,28 +307,30 @@ Literals = Annotated[int, Within(1, 5)]  # more conditions than people can hold 
 Blocks = Annotated[int, Within(2, 1000)]  # of time, between which an onset is looked for
 
 
-def discover(events: pd.DataFrame, attributions: pd.DataFrame, references: Path, checkpoints: Path, contract: Contract, *,
+def discover(events: pd.DataFrame, context: pd.DataFrame, attributions: pd.DataFrame, references: Path, checkpoints: Path, contract: Contract, *,
              bins: Bins, maximum_literals: Literals, minimum_rows: Count, minimum_failures: Count, minimum_lift: Factor, error_weight: Portion,
              surprise: Factor, chance: Factor, maximum_patterns: Whole, maximum_sets: Count, fdr: Mixture, minimum_effect: Share,
              drift_blocks: Blocks, drift_permutations: Count) -> dict[str, Any]:
     "Search develop rows for patterns of failure, test every claim on select rows, and draw the map of failures."
     known = current_checkpoint(checkpoints, events).reference
-    develop, select = two_parts(events, minimum_rows)
+    develop, select = two_parts(events.merge(context[["event_id", "fresh_wrong"]], on="event_id", how="left", validate="1:1"), minimum_rows)
+    yardsticks = yardsticks_of(pd.concat([develop, select], ignore_index=True), task_of(contract))[len(develop):]
     levels = levels_of(contract, bins).fit(features(read_table(references / known) if known else develop), features(develop))
     search = SliceSearch(1, maximum_literals, minimum_rows, minimum_failures, error_weight, levels.language_, maximum_sets)
     floors = {"minimum_rows": minimum_rows, "minimum_failures": minimum_failures, "minimum_lift": minimum_lift,
               "minimum_effect": minimum_effect, "chance": chance}
     claims, left_out = search_claims(ground_of(develop, levels, task_of(contract)), levels, search, maximum_patterns, surprise, floors)
-    patterns = claims_to_patterns(claims, develop, select, levels, contract, fdr, minimum_effect)
+    patterns = claims_to_patterns(claims, develop, select, yardsticks, levels, contract, fdr, minimum_effect)
     drift, found = find_drift(develop, select, patterns, drift_blocks, drift_permutations, minimum_rows, fdr, minimum_effect)
-    patterns += drift
+    hard = sum(is_hard(p.select, fdr) for p in patterns)
+    patterns += drift or find_general(develop, select, patterns, minimum_rows, fdr, minimum_effect)
     members = members_of(patterns, events)
     drawn = failure_map(attributions, events.loc[events["loss"] > 0, "event_id"])
     return {"patterns.json": [p.to_dict() for p in patterns], "drift.json": found, "membership.parquet": members,
             "map.parquet": drawn.merge(members[["event_id", "pattern"]], on="event_id", how="left"),
-            "summary.json": summarise(patterns, develop, select, language_size(levels.language_, maximum_literals), left_out, found["words"])}
+            "summary.json": summarise(patterns, develop, select, language_size(levels.language_, maximum_literals), left_out, found["words"], hard)}
 
 
 stage = Stage("discover", discover, desc="What failures have in common: searched on develop rows, tested on select rows",
-              reads={"events": "out/split/open.parquet", "attributions": "out/enrich/attributions.parquet", "references": "data/reference",
+              reads={"events": "out/split/open.parquet", "context": "out/enrich/rows.parquet", "attributions": "out/enrich/attributions.parquet", "references": "data/reference",
                      "checkpoints": "data/checkpoints", "contract": "contract.yaml"})

@@ -1,0 +1,61 @@
+"""Which cases are run: grounds, faults, strengths and seeds, all fixed before anybody looked at a result.
+
+*Development* seeds are there to be looked at, again and again; *report* seeds are used for the page and for nothing else.
+Nothing was tuned on them. As many runs have no fault as have some.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from failwb.record.tables import canonical, sha
+
+ROLES = {"development": 1_000, "report": 900_000}  # first seed of a role
+DIALS = ("weak", "medium", "strong")
+TOGETHER = (1, 3, 5)  # faults at once
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    "One run of the loop with known answers."
+
+    role: str  # development or report
+    ground: str  # name of the table
+    kinds: tuple[str, ...]  # faults planted; none: nothing is wrong
+    dial: str  # their strength
+    seed: int
+    n: int = 16_000  # predictions
+    n_reference: int = 6_000  # training rows
+
+    @property
+    def key(self) -> str:
+        "Name of its result."
+        return sha(canonical(asdict(self)))[:16]
+
+
+def faulty(role: str, grounds: Sequence[str], families: Sequence[str], rounds: int, n: int) -> Iterator[Case]:
+    "Yield `rounds` of: every family alone at every dial, then a third as many draws of three and of five families."
+    seed = ROLES[role]
+    for turn in range(rounds):
+        for i, kind in enumerate(families):
+            for j, dial in enumerate(DIALS):
+                seed += 1
+                yield Case(role, grounds[(turn + i + j) % len(grounds)], (kind,), dial, seed, n)
+        for together in TOGETHER[1:]:
+            for j in range(len(families) // 3):
+                seed += 1
+                drawn = np.random.default_rng(seed).choice(len(families), together, replace=False)
+                yield Case(role, grounds[(turn + j) % len(grounds)], tuple(families[k] for k in drawn), DIALS[1 + j % 2], seed, n)
+
+
+def faultless(role: str, grounds: Sequence[str], runs: int, n: int) -> Iterator[Case]:
+    "Yield `runs` cases in which nothing is wrong."
+    for k in range(runs):
+        yield Case(role, grounds[k % len(grounds)], (), "none", ROLES[role] + 50_000 + k, n)
+
+
+def cases(role: str, grounds: Sequence[str], families: Sequence[str], rounds: int, n: int) -> list[Case]:
+    "Return the grid: faulty cases and as many faultless ones."
+    some = list(faulty(role, grounds, families, rounds, n))
+    return some + list(faultless(role, grounds, len(some), n))
