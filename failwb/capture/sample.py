@@ -32,7 +32,11 @@ from .asgi import CaptureMiddleware, label_route
 from .collect import collect
 from .segments import read_events, read_labels
 from .spool import Spool
-from ..faults.registry import Fault, LabelFlips, NeglectedSlice, UnitScale, WeakSlice, World, fault_of, plant
+from ..faults.data import LabelFlips, UnitScale
+from ..faults.fault import Fault, plant
+from ..faults.model import NeglectedSlice, WeakSlice
+from ..faults.registry import fault_of
+from ..faults.world import Times, World
 from ..models.checkpoint import Checkpoint, save_checkpoint, score
 from ..models.train import fit, make_pipeline
 from ..record.contract import Contract, Field, contract_yaml, load_contract
@@ -96,8 +100,8 @@ def requests(people: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
         debt_ratio=rng.beta(2, 4, n).round(2))[LOANS.features]
 
 # %% ../../nbs/capture/05_sample.ipynb #63fce8a3
-def loan_log_odds(X: pd.DataFrame) -> np.ndarray:
-    "Return the true log-odds of a default where no fault changes them."
+def loan_log_odds(X: pd.DataFrame, time: Times = None) -> np.ndarray:
+    "Return the true log-odds of a default where no fault changes them: the same at all times."
     z = (-2.4 * (np.log(X["income"]) - 10.5) + 1.0 * (np.log(X["amount"]) - 9.2) + 2.5 * (X["debt_ratio"] - 0.333)
          - 0.04 * (X["employment_years"] - 7) + 1.1 * (X["region"] == "north") - 0.15 * (X["region"] == "south")
          + 0.3 * (X["purpose"] == "other") - 0.25 * (X["housing"] == "own") - 0.45)

@@ -123,6 +123,7 @@ sklearn.preprocessing._function_transformer: FunctionTransformer
 sklearn.preprocessing._label: LabelBinarizer LabelEncoder
 sklearn.preprocessing._polynomial: PolynomialFeatures SplineTransformer
 sklearn.preprocessing._target_encoder: TargetEncoder
+failwb.models.offset: SliceOffset
 failwb.models.wrappers: UnitFix
 failwb.models.onnx: OnnxModel
 """
