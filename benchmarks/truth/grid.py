@@ -26,7 +26,7 @@ class Case:
     dial: str  # their strength
     seed: int
     n: int = 16_000  # predictions
-    n_reference: int = 6_000  # training rows
+    n_reference: int = 12_000  # training rows
 
     @property
     def key(self) -> str:
