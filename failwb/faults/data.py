@@ -67,14 +67,15 @@ class RenamedCategory(Drawn):
     name: str = "renamed_category"
     category: str = "schema-violation"
     right_remedies: tuple[str, ...] = ("category_mapping",)
+    wider: ClassVar[float] = 2.0
     dated: ClassVar[bool] = True
     dials: ClassVar[dict[str, float]] = share_dials(0.4, 0.7, 1.0)
 
     @classmethod
     def place(cls, ground: Ground, X: Rows, share: Share, rng: Generator, avoid: Collection[str]) -> Place:
         "Choose a level that matters; it may be more common than other places."
-        names, wide = [n for n in ground.contract.categorical if n not in avoid], (share[0], share[1] * 2)
-        found = levels(ground.contract, X, names, wide)
+        names = [n for n in ground.contract.categorical if n not in avoid]
+        found = levels(ground.contract, X, names, (share[0], share[1] * cls.wider))
         pull = {(n, value): pulls(ground, X, [n], (X[n] == value).to_numpy(), rng)[n] for n, value in found}
         telling = [key for key, x in pull.items() if x >= max(pull.values()) / 2]
         name, value = telling[int(rng.integers(len(telling)))]

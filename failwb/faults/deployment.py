@@ -14,11 +14,12 @@ import numpy as np
 import pandas as pd
 
 from .data import frequent_first, free, share_dials
-from .fault import Drawn, OwnRule, dice, taught_rows, thinned
+from .fault import Drawn, OwnRule, against, dice, taught_rows, thinned
 from .places import Place, strong_feature
 from .world import Generator, Ground, Rows, Times
+from ..models.offset import with_offset
 from ..record.predicate import match
-from ..record.tables import PREFIX, settle
+from ..record.tables import settle
 
 # %% ../../nbs/faults/05_deployment.ipynb #deploy-version
 @dataclass(frozen=True, slots=True)
@@ -40,29 +41,22 @@ class StaleCheckpoint(OwnRule):
 
 @dataclass(frozen=True, slots=True)
 class BadRelease(Drawn):
-    "In the training table of `version`, `feature` runs the other way in the strength's share of the slice's rows."
-    feature: str = ""
+    "`version` went out with the correction of another version on top: its log-odds are moved by the strength in a slice."
     version: str = "v2"
     name: str = "bad_release"
     category: str = "version-mismatch"
     right_remedies: tuple[str, ...] = ("roll_back",)
     held_back: ClassVar[bool] = True
-    dials: ClassVar[dict[str, float]] = share_dials(0.6, 0.8, 1.0)
+    dials: ClassVar[dict[str, float]] = share_dials(1.5, 3.0, 6.0)
 
     @classmethod
     def details(cls, ground: Ground, X: Rows, where: Place, strength: float, rng: Generator, avoid: Collection[str]) -> dict[str, Any]:
-        "Choose a number that matters."
-        return {"feature": strong_feature(ground, X, [n for n in free(ground, where, avoid) if n in ground.contract.numeric], match(where, X), rng)}
+        "Move against the majority."
+        return {"strength": strength if against(ground, X, where, 1.0) > 0 else -strength}
 
-    def train(self, table: pd.DataFrame, version: str, rng: Generator) -> pd.DataFrame:
-        "Turn the scale round: the largest value becomes the smallest."
-        if version != self.version:
-            return table
-        inside, values = np.flatnonzero(taught_rows(self, table)), table[PREFIX + self.feature].to_numpy(float, copy=True)
-        turned = rng.permutation(inside)[:round(self.strength * len(inside))]
-        order = turned[np.argsort(values[turned], kind="stable")]
-        values[order] = values[order][::-1].copy()
-        return table.assign(**{PREFIX + self.feature: values})
+    def deploy(self, model: Any, version: str) -> Any:
+        "Put the other version's correction on top."
+        return with_offset(model, [o.to_dict() for o in self.predicate], self.strength) if version == self.version else model
 
 # %% ../../nbs/faults/05_deployment.ipynb #deploy-answer
 Answer = Callable[[Any, Rows, Times], np.ndarray]  # model, rows sent, times -> score

@@ -43,6 +43,7 @@ class Fault:
     held_back: ClassVar[bool] = False  # for reporting only: nothing was developed on it
     everywhere: ClassVar[bool] = False  # it has no slice: all rows are its own
     dated: ClassVar[bool] = False  # it is drawn with a date from which it acts
+    wider: ClassVar[float] = 1.0  # how much larger a slice it is drawn on than others
     dials: ClassVar[dict[str, float]] = {}  # strength of weak, medium and strong, fixed before any result was seen
 
     def rows(self, X: Rows, time: Times = None) -> np.ndarray:
@@ -68,7 +69,7 @@ class Drawn(Fault):
     @classmethod
     def place(cls, ground: Ground, X: Rows, share: Share, rng: Generator, avoid: Collection[str]) -> Place:
         "Return where it sits: a slice by one or two conditions, or everywhere."
-        return () if cls.everywhere else place(ground.contract, X, share, rng, avoid)
+        return () if cls.everywhere else place(ground.contract, X, (share[0] * cls.wider, share[1] * cls.wider), rng, avoid)
 
     @classmethod
     def details(cls, ground: Ground, X: Rows, where: Place, strength: float, rng: Generator, avoid: Collection[str]) -> dict[str, Any]:
@@ -76,10 +77,12 @@ class Drawn(Fault):
         return {}
 
     @classmethod
-    def draw(cls, ground: Ground, X: Rows, dial: str, rng: Generator, *, share: Share = SHARE, since: str | None = None, avoid: Collection[str] = ()) -> "Drawn":
-        "Draw one for `ground` on its rows `X`; it leaves the features `avoid` alone. Raises `Reject` where nothing fits."
+    def draw(cls, ground: Ground, X: Rows, dial: str, rng: Generator, *, share: Share = SHARE, since: str | None = None,
+             avoid: Collection[str] = (), unbent: Collection[str] = ()) -> "Drawn":
+        "Draw one for `ground` on its rows `X`; it leaves the features `avoid` alone and does not bend those in `unbent`. Raises `Reject` where nothing fits."
         strength, where = cls.dials[one_of(dial, cls.dials, "dial")], cls.place(ground, X, share, rng, avoid)
-        return cls(**{"predicate": where, "strength": strength, "since": since if cls.dated else None} | cls.details(ground, X, where, strength, rng, avoid))
+        plain = {"predicate": where, "strength": strength, "since": since if cls.dated else None}
+        return cls(**plain | cls.details(ground, X, where, strength, rng, {*avoid, *unbent}))
 
 # %% ../../nbs/faults/02_fault.ipynb #fault-plant
 BENDS: dict[str, Callable[[Callable, Callable], Callable]] = {  # function of the world -> how the fault's method takes its place

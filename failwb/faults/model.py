@@ -52,7 +52,8 @@ class LeakedFeature(Drawn):
     name: str = "leaked_feature"
     category: str = "spurious-or-leaky-feature"
     right_remedies: tuple[str, ...] = ("feature_drop",)
-    dials: ClassVar[dict[str, float]] = share_dials(0.85, 0.93, 1.0)
+    wider: ClassVar[float] = 3.0
+    dials: ClassVar[dict[str, float]] = share_dials(0.8, 0.9, 1.0)
 
     @classmethod
     def details(cls, ground: Ground, X: Rows, where: Place, strength: float, rng: Generator, avoid: Collection[str]) -> dict[str, Any]:
