@@ -10,8 +10,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
-os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # before NumPy: processes are parallel, threads are not
+os.environ |= {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+}  # before NumPy: processes are parallel, threads are not
 
+import pandas as pd  # noqa: E402
 import typer  # noqa: E402
 from rich.console import Console  # noqa: E402
 from rich.progress import track  # noqa: E402
@@ -22,19 +26,31 @@ from failwb.record.tables import canonical, read_json, sha, write_json  # noqa: 
 from failwb.workbench import STAGES  # noqa: E402
 
 from .case import all_grounds, one  # noqa: E402
-from .grid import Case, cases  # noqa: E402
-from .tables import summary  # noqa: E402
+from .grid import Case, cases, compared, sized  # noqa: E402
+from .tables import beside, brief, confused, curve, summary  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / ".failwb/cache/truth"
-app = typer.Typer(add_completion=False, no_args_is_help=True, help="The whole loop against known answers: faults are planted, the loop runs, what it says is scored.")
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    help="The whole loop against known answers: faults are planted, the loop runs, what it says is scored.",
+)
 console = Console(stderr=True)
 
 
 def version() -> str:
     "Return the digest of the code that the answers depend on: results of other code are not used again."
-    own = sorted(p.read_text(encoding="utf-8") for p in Path(__file__).parent.glob("*.py") if p.stem in ("case", "loop", "score"))
-    return sha(canonical([code_digest(m) for m in STAGES.values() if "publish" not in m] + own + [(ROOT / "params.yaml").read_text(encoding="utf-8")]))[:12]
+    own = sorted(
+        p.read_text(encoding="utf-8") for p in Path(__file__).parent.glob("*.py") if p.stem in ("case", "loop", "score")
+    )
+    return sha(
+        canonical(
+            [code_digest(m) for m in STAGES.values() if "publish" not in m]
+            + own
+            + [(ROOT / "params.yaml").read_text(encoding="utf-8")]
+        )
+    )[:12]
 
 
 def stored(case: Case, code: str) -> Path:
@@ -65,7 +81,9 @@ def completed(wanted: Iterable[Case], jobs: int, scheduler: str | None) -> Itera
 
 def results(wanted: list[Case], jobs: int, scheduler: str | None) -> list[dict[str, Any]]:
     "Return all results in the order of their seeds, without the cases that a ground refused."
-    bar = track(completed(wanted, jobs, scheduler), "Cases", total=len(wanted), console=console, disable=not console.is_terminal)
+    bar = track(
+        completed(wanted, jobs, scheduler), "Cases", total=len(wanted), console=console, disable=not console.is_terminal
+    )
     found = sorted(bar, key=lambda r: r["case"]["seed"])
     return [r for r in found if "refused" not in r]
 
@@ -77,7 +95,9 @@ def families(held_back: bool) -> list[str]:
 
 
 Jobs = Annotated[int, typer.Option(help="Cases at the same time, each in a process of its own.")]
-Scheduler = Annotated[str | None, typer.Option(help="Address of a Dask scheduler instead, such as tcp://10.0.0.1:8786.")]
+Scheduler = Annotated[
+    str | None, typer.Option(help="Address of a Dask scheduler instead, such as tcp://10.0.0.1:8786.")
+]
 
 
 @app.command()
@@ -87,20 +107,64 @@ def sample(jobs: Jobs = 2, scheduler: Scheduler = None, rounds: int = 1, n: int 
     Example: python -m benchmarks.truth sample --jobs 4
     """
     names = [g for g in all_grounds() if g in ("loans", "machines", "claims")]
-    wanted = [c for k, c in enumerate(cases("development", names, families(False), rounds, n)) if k % 3 == 0]
+    wanted = [c for k, c in enumerate(cases("development", names, families(False), rounds, None, n)) if k % 3 == 0]
     report(results(wanted, jobs, scheduler), floors)
 
 
 @app.command()
-def full(role: str = "report", rounds: int = 4, n: int = 16_000, jobs: Jobs = 2, scheduler: Scheduler = None, to: Path = Path("benchmarks/results/truth.json")) -> None:
-    """Run the whole grid of a role (report or development), resumably, and write its results to a file.
+def full(
+    role: str = "report",
+    rounds: int = 4,
+    nulls: int = 300,
+    n: int = 16_000,
+    jobs: Jobs = 2,
+    scheduler: Scheduler = None,
+    to: Path = Path("benchmarks/results/truth.json"),
+) -> None:
+    """Run the whole grid of a role (report or development), resumably, and write figures and results to a file.
 
-    Example: python -m benchmarks.truth full --role development --rounds 1
+    Example: python -m benchmarks.truth full --role development --rounds 1 --nulls 60
     """
-    wanted = cases(role, sorted(all_grounds()), families(role == "report"), rounds, n)
-    found = results(wanted, jobs, scheduler)
-    write_json({"schema": 1, "role": role, "results": found}, ROOT / to)
+    kinds, names = families(role == "report"), sorted(all_grounds())
+    found = results(cases(role, names, kinds, rounds, nulls, n), jobs, scheduler)
+    other = results([*sized(role, names, kinds)], jobs, scheduler)
+    kept(
+        to,
+        {
+            "schema": 1,
+            "role": role,
+            "figures": summary(found),
+            "confusion": confused(found),
+            "curve": curve(found + other),
+            "cases": [brief(r) for r in found + other],
+        },
+    )
     report(found, False)
+
+
+@app.command()
+def others(
+    role: str = "report",
+    n: int = 16_000,
+    jobs: Jobs = 2,
+    scheduler: Scheduler = None,
+    to: Path = Path("benchmarks/results/truth_peers.json"),
+) -> None:
+    """Let other tools (`make peers`) look at the same rows, and write their scores beside the loop's.
+
+    Example: python -m benchmarks.truth others --jobs 2
+    """
+    found = results([*compared(role, sorted(all_grounds()), families(role == "report"), n)], jobs, scheduler)
+    table = beside(found)
+    kept(to, {"schema": 1, "role": role, "cases": len(found), "scores": table})
+    print(pd.DataFrame(table).T.to_string())
+    print(json.dumps(table))
+
+
+def kept(to: Path, content: dict[str, Any]) -> None:
+    "Write `content` as JSON, a case to a line."
+    (ROOT / to).parent.mkdir(parents=True, exist_ok=True)
+    write_json(content, ROOT / to)
 
 
 def report(found: list[dict[str, Any]], floors: bool) -> None:

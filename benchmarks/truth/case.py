@@ -4,7 +4,6 @@ import os
 import resource
 import tempfile
 import time
-from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -42,27 +41,52 @@ def repairs(done: Turn, planted: Planted, seed: int) -> list[dict[str, Any]]:
     task = task_of(contract, checkpoint.threshold)
 
     def errs(answers: pd.DataFrame) -> np.ndarray:
-        return expected_error(planted.world, fresh.real, fresh.time, (answers["prediction"] == contract.positive).to_numpy())
+        return expected_error(
+            planted.world, fresh.real, fresh.time, (answers["prediction"] == contract.positive).to_numpy()
+        )
 
     now, best = errs(fresh.answers), oracle(planted.world, fresh.real, fresh.time)
     masks, found = [f.rows(fresh.sent, fresh.time) for f in planted.faults], []
     for verdict in (v for v in done.verdicts if v["verdict"] == "adopt"):
         then = errs(answer(done.models[verdict["plan"]], task, fresh.sent[list(checkpoint.features)]))
-        gains = [{"gain": float((now - then)[m].mean()), "possible": float((now - best)[m].mean())} if m.any() else None for m in masks]
-        found.append({"plan": verdict["plan"][:12], "pattern": verdict["pattern"], "remedy": verdict["remedy"], "selected": bool(verdict["selected"]),
-                      "worse": float((then - now).mean()), "faults": gains})  # fmt: skip
+        gains = [
+            {"gain": float((now - then)[m].mean()), "possible": float((now - best)[m].mean())} if m.any() else None
+            for m in masks
+        ]
+        found.append(
+            {
+                "plan": verdict["plan"][:12],
+                "pattern": verdict["pattern"],
+                "remedy": verdict["remedy"],
+                "selected": bool(verdict["selected"]),
+                "worse": float((then - now).mean()),
+                "faults": gains,
+            }
+        )
     return found
+
+
+def masks_of(done: Turn, planted: Planted, traffic: Traffic) -> list[np.ndarray]:
+    "Return the mask of each fault's rows among the open rows, as they were sent."
+    place = places(done, traffic)
+    sent, when = (o.iloc[place].reset_index(drop=True) for o in (traffic.sent, traffic.time))
+    return [f.rows(sent, when) for f in planted.faults]
+
+
+def places(done: Turn, traffic: Traffic) -> np.ndarray:
+    "Return where the open rows are in the traffic."
+    return pd.Index([f"e{i:06d}" for i in range(len(traffic.time))]).get_indexer(done.rows["event_id"])
 
 
 def told(done: Turn, planted: Planted, traffic: Traffic) -> dict[str, Any]:
     "Score what the loop said about each fault, and about nothing."
-    place = pd.Index([f"e{i:06d}" for i in range(len(traffic.time))]).get_indexer(done.rows["event_id"])
-    real, when = traffic.real.iloc[place].reset_index(drop=True), traffic.time.iloc[place].reset_index(drop=True)
-    sent = traffic.sent.iloc[place].reset_index(drop=True)
-    masks = [f.rows(sent, when) for f in planted.faults]
+    real, when = (o.iloc[places(done, traffic)].reset_index(drop=True) for o in (traffic.real, traffic.time))
+    masks = masks_of(done, planted, traffic)
     failed = (done.rows["loss"] == 1).to_numpy()
     confirmed = [q for q in done.patterns if q["confirmed"]]
-    own = {id: rows for id, rows in score.rows_of(done.patterns, done.rows).items() if id in {q["id"] for q in confirmed}}
+    own = {
+        id: rows for id, rows in score.rows_of(done.patterns, done.rows).items() if id in {q["id"] for q in confirmed}
+    }
     found = score.searched(own, masks, failed)
     base, harmed = score.harm(done.rows, masks, oracle(planted.world, real, when))
     answered = (done.rows["prediction"] == planted.ground.contract.positive).to_numpy()
@@ -76,22 +100,49 @@ def told(done: Turn, planted: Planted, traffic: Traffic) -> dict[str, Any]:
         weight = {id: (own[id] & masks[k] & failed).sum() for id in mine}
         mine.sort(key=lambda id: -weight[id])
         verdicts = [v for v in done.verdicts if v["pattern"] in mine]
-        faults.append(facts | {
-            "name": fault.name, "category": fault.category, "held_back": fault.held_back, "right": list(fault.right_remedies), "recall": found["recall"][k], "patterns": mine,
-            "causes": first.get(mine[0], []) if mine else [], "ranked": score.ranked(done.remedies, mine),
-            "verdicts": [[v["remedy"], v["verdict"]] for v in verdicts]})  # fmt: skip
-    return {"base_error": base, "error": float(failed.mean()), "rows": len(done.rows), "faults": faults,
-            "patterns": [{"id": q["id"], "name": q["name"], "hits": found["hits"].get(q["id"]), "cause": (first.get(q["id"]) or [None])[0],
-                          "above": float(above[own[q["id"]]].mean())} for q in confirmed[:score.TOP]],
-            "claimed": len(done.patterns), "confirmed": len(confirmed), "plans": len(done.verdicts)}  # fmt: skip
+        faults.append(
+            facts
+            | {
+                "name": fault.name,
+                "category": fault.category,
+                "held_back": fault.held_back,
+                "right": list(fault.right_remedies),
+                "recall": found["recall"][k],
+                "patterns": mine,
+                "causes": first.get(mine[0], []) if mine else [],
+                "ranked": score.ranked(done.remedies, mine),
+                "verdicts": [[v["remedy"], v["verdict"]] for v in verdicts],
+            }
+        )
+    return {
+        "base_error": base,
+        "error": float(failed.mean()),
+        "rows": len(done.rows),
+        "faults": faults,
+        "patterns": [
+            {
+                "id": q["id"],
+                "name": q["name"],
+                "hits": found["hits"].get(q["id"]),
+                "cause": (first.get(q["id"]) or [None])[0],
+                "above": float(above[own[q["id"]]].mean()),
+            }
+            for q in confirmed[: score.TOP]
+        ],
+        "claimed": len(done.patterns),
+        "confirmed": len(confirmed),
+        "plans": len(done.verdicts),
+    }
 
 
-def run(case: Case, ground: Ground, peers: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def run(case: Case, ground: Ground) -> dict[str, Any]:
     "Return everything that is known about one case, as JSON."
     began = time.process_time()
     with tempfile.TemporaryDirectory(prefix="truth-") as folder:
         root, rng = Path(folder) / "w", np.random.default_rng([case.seed, 0])
-        faults = draw_many(case.kinds, ground, ground.draw(5_000, rng)[0], case.dial, rng, since=SINCE) if case.kinds else ()
+        faults = (
+            draw_many(case.kinds, ground, ground.draw(5_000, rng)[0], case.dial, rng, since=SINCE) if case.kinds else ()
+        )
         wb = scaffold(root, ground.contract, LIGHTER)
         planted = planted_world(ground, tuple(faults), case.seed, case.n_reference, root / "data")
         traffic = drawn(planted, case.n, np.random.default_rng([case.seed, 2]))
@@ -104,8 +155,21 @@ def run(case: Case, ground: Ground, peers: Mapping[str, Any] | None = None) -> d
         adopted = repairs(done, planted, case.seed) if done.verdicts else []
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         facts = {"planted": [f.to_dict() for f in planted.faults]}
+        if case.peers:
+            from .others import all_told
+
+            facts["peers"] = all_told(
+                Path(folder) / "peers", root, done, planted, traffic, masks_of(done, planted, traffic)
+            )
     figures = settle(said | {"adopted": adopted, "label_noise": noise})
-    return {"case": {n: getattr(case, n) for n in case.__slots__}, **figures, **facts, "cpu": round(looped, 2), "cpu_planting": round(planting, 2), "peak_mib": round(peak)}
+    return {
+        "case": {n: getattr(case, n) for n in case.__slots__},
+        **figures,
+        **facts,
+        "cpu": round(looped, 2),
+        "cpu_planting": round(planting, 2),
+        "peak_mib": round(peak),
+    }
 
 
 def one(case: Case) -> dict[str, Any]:

@@ -43,7 +43,9 @@ class Planted:
     n_reference: int
 
 
-def labels_of(world: World, X: pd.DataFrame, time: pd.Series | None, contract: Any, rng: np.random.Generator) -> np.ndarray:
+def labels_of(
+    world: World, X: pd.DataFrame, time: pd.Series | None, contract: Any, rng: np.random.Generator
+) -> np.ndarray:
     "Draw the labels of `X`."
     return np.where(rng.random(len(X)) < chance(world, X, time), contract.positive, contract.negative)
 
@@ -69,7 +71,9 @@ def drawn(planted: "Planted", n: int, rng: np.random.Generator, later: bool = Fa
     begin = WEEKS * 604_800 // 2 if later else 0
     while have < n:
         X, subject = planted.ground.draw(2 * n, rng)
-        time = pd.Series(START + pd.to_timedelta(rng.integers(begin, WEEKS * 604_800, len(X)), unit="s")).dt.as_unit("us")
+        time = pd.Series(START + pd.to_timedelta(rng.integers(begin, WEEKS * 604_800, len(X)), unit="s")).dt.as_unit(
+            "us"
+        )
         label = labels_of(world, X, time, contract, rng)
         taken = accepted(world, X, label == contract.positive, time, rng)
         parts.append((X[taken], subject[taken] + f"-{len(parts)}", time[taken], label[taken]))
@@ -97,13 +101,28 @@ def planted_world(ground: Ground, faults: tuple[Fault, ...], seed: int, n_refere
         table = world.train(clean, version, rng)
         was = table["row"].map(clean.set_index("row")["label"])
         flipped[version] = frozenset(table.loc[was.notna() & (was != table["label"]), "row"])
-        recipe = make_pipeline(contract.numeric, contract.categorical, seed=0, **{"max_iter": 100} | world.recipe(version))
+        recipe = make_pipeline(
+            contract.numeric, contract.categorical, seed=0, **{"max_iter": 100} | world.recipe(version)
+        )
         y = (table["label"] == contract.positive).to_numpy()
-        model = world.deploy(fit(recipe, features(table)[contract.features], y, table["weight"].to_numpy(float)), version)
+        model = world.deploy(
+            fit(recipe, features(table)[contract.features], y, table["weight"].to_numpy(float)), version
+        )
         write_table(table, data / f"reference/{version}.parquet")
         parent = VERSIONS[VERSIONS.index(version) - 1] if checkpoints else None
-        about = {"features": contract.features, "positive": contract.positive, "negative": contract.negative, "parent": parent}
-        checkpoints[version] = save_checkpoint(data / "checkpoints" / version, model, **about, reference=f"{version}.parquet", threshold=world.threshold(version))
+        about = {
+            "features": contract.features,
+            "positive": contract.positive,
+            "negative": contract.negative,
+            "parent": parent,
+        }
+        checkpoints[version] = save_checkpoint(
+            data / "checkpoints" / version,
+            model,
+            **about,
+            reference=f"{version}.parquet",
+            threshold=world.threshold(version),
+        )
     served = world.served(list(VERSIONS))
     return Planted(ground, world, faults, checkpoints, served, flipped[served], n_reference)
 
@@ -113,15 +132,34 @@ def written(root: Path, traffic: Traffic, planted: Planted, seed: int) -> pd.Dat
     rng, n = np.random.default_rng([seed, 3]), len(traffic.time)
     ids, nothing = [f"e{i:06d}" for i in range(n)], pd.array([None] * n, dtype="str")
     bad = traffic.status >= 500
-    events = pd.DataFrame({
-        "event_id": ids, "time": traffic.time, "ingested": traffic.time, "model": planted.ground.name, "checkpoint": planted.checkpoints[planted.served].sha256,
-        "endpoint": "/predict", "environment": "{}", "status": traffic.status, "latency_ms": traffic.latency, "subject": traffic.subject.astype("str"),
-        "prediction": traffic.answers["prediction"].mask(bad), "score": traffic.answers["score"].mask(bad), "error": nothing, "segment": "events-00001",
-    }).join(prefixed(traffic.sent))  # fmt: skip
+    events = pd.DataFrame(
+        {
+            "event_id": ids,
+            "time": traffic.time,
+            "ingested": traffic.time,
+            "model": planted.ground.name,
+            "checkpoint": planted.checkpoints[planted.served].sha256,
+            "endpoint": "/predict",
+            "environment": "{}",
+            "status": traffic.status,
+            "latency_ms": traffic.latency,
+            "subject": traffic.subject.astype("str"),
+            "prediction": traffic.answers["prediction"].mask(bad),
+            "score": traffic.answers["score"].mask(bad),
+            "error": nothing,
+            "segment": "events-00001",
+        }
+    ).join(prefixed(traffic.sent))
     arrived = traffic.time + pd.to_timedelta(rng.integers(1_440, 7 * 1_440, n), unit="min")
-    labels = pd.DataFrame({"event_id": ids, "label": traffic.label, "time": arrived, "source": "ledger", "revisions": 0, "earlier": ""})
+    labels = pd.DataFrame(
+        {"event_id": ids, "label": traffic.label, "time": arrived, "source": "ledger", "revisions": 0, "earlier": ""}
+    )
     quarantine = ["event_id", "subject", "checkpoint", "segment", "field", "reason", "value"]
-    tables = {"events": events, "labels": labels, "quarantine": pd.DataFrame({c: pd.Series([], dtype="str") for c in quarantine})}
+    tables = {
+        "events": events,
+        "labels": labels,
+        "quarantine": pd.DataFrame({c: pd.Series([], dtype="str") for c in quarantine}),
+    }
     for name, table in tables.items():
         write_table(table, root / f"out/validate/{name}.parquet")
     write_json({"schema": 1, "segments": []}, root / "data/segments/manifest.json")
@@ -172,5 +210,10 @@ def turn(wb: Workbench) -> Turn:
     out = wb.root / "out"
     rows = read_table(out / "split/open.parquet")
     rows = rows[rows["loss"].notna() & rows["prediction"].notna()].reset_index(drop=True)
-    found = (read_json(out / f"{name}.json") for name in ("discover/patterns", "diagnose/causes", "propose/remedies", "gate/verdicts"))
-    return Turn(rows, *found, {plan: c.model for plan, c in compared.items()}, read_table(out / "enrich/reference.parquet"))
+    found = (
+        read_json(out / f"{name}.json")
+        for name in ("discover/patterns", "diagnose/causes", "propose/remedies", "gate/verdicts")
+    )
+    return Turn(
+        rows, *found, {plan: c.model for plan, c in compared.items()}, read_table(out / "enrich/reference.parquet")
+    )

@@ -34,4 +34,8 @@ def text(figures: Mapping[str, Any]) -> str:
 def floors_broken(figures: Mapping[str, Any]) -> list[str]:
     "Return a line for each score below its floor."
     found = figures["scores"]["all"]
-    return [f"  {name}: {found[name]['value']:.2f}, at least {least:.2f} is asked for" for name, least in FLOORS.items() if not found[name]["value"] >= least]
+    return [
+        f"  {name}: {found[name]['value']:.2f}, at least {least:.2f} is asked for"
+        for name, least in FLOORS.items()
+        if not found[name]["value"] >= least
+    ]

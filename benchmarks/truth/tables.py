@@ -96,9 +96,21 @@ def adoptions(results: Results) -> list[dict[str, Any]]:
     for r in results:
         whose = {p["id"]: p["hits"] or [] for p in r["patterns"]}
         for a in r["adopted"]:
-            own = [a["faults"][k] for k in whose.get(a["pattern"], []) if a["faults"][k] is not None and r["faults"][k]["eligible"]]
+            own = [
+                a["faults"][k]
+                for k in whose.get(a["pattern"], [])
+                if a["faults"][k] is not None and r["faults"][k]["eligible"]
+            ]
             share = sum(o["gain"] for o in own) / sum(o["possible"] for o in own) if own else float("nan")
-            told.append({"remedy": a["remedy"], "harmful": a["worse"] > 0, "worse": a["worse"], "repair": share, "selected": a["selected"]})
+            told.append(
+                {
+                    "remedy": a["remedy"],
+                    "harmful": a["worse"] > 0,
+                    "worse": a["worse"],
+                    "repair": share,
+                    "selected": a["selected"],
+                }
+            )
     return told
 
 
@@ -139,7 +151,9 @@ def scored(results: Results) -> dict[str, dict[str, float]]:
     table = {}
     for name, score in SCORES.items():
         low, high = bootstrapped(results, score)
-        table[name] = settle({"value": score(results), "low": low, "high": high, "n": counts.get(name, len(results))}, 4)
+        table[name] = settle(
+            {"value": score(results), "low": low, "high": high, "n": counts.get(name, len(results))}, 4
+        )
     return table
 
 
@@ -155,7 +169,9 @@ def promises(results: Results) -> dict[str, dict[str, float]]:
     return {
         "harmful adoptions": share(sum(a["harmful"] for a in all_adopted), len(all_adopted)),
         "no fault: any confirmed pattern": share(sum(r["confirmed"] > 0 for r in none), len(none)),
-        "no fault: a confirmed pattern that is no real weakness": share(sum(any(p["above"] < REAL for p in r["patterns"]) for r in none), len(none)),
+        "no fault: a confirmed pattern that is no real weakness": share(
+            sum(any(p["above"] < REAL for p in r["patterns"]) for r in none), len(none)
+        ),
         "no fault: any adoption": share(sum(bool(r["adopted"]) for r in none), len(none)),
     }
 
@@ -163,8 +179,124 @@ def promises(results: Results) -> dict[str, dict[str, float]]:
 def summary(results: Results) -> dict[str, Any]:
     "Return all figures by name."
     faulty = [r for r in results if r["faults"] and not any(f["held_back"] for f in r["faults"])]
-    parts = {"all": faulty, "one fault": [r for r in faulty if len(r["faults"]) == 1], "three faults": [r for r in faulty if len(r["faults"]) == 3],
-             "five faults": [r for r in faulty if len(r["faults"]) == 5]} | {d: [r for r in faulty if r["case"]["dial"] == d] for d in ("weak", "medium", "strong")}  # fmt: skip
+    parts = {
+        "all": faulty,
+        "one fault": [r for r in faulty if len(r["faults"]) == 1],
+        "three faults": [r for r in faulty if len(r["faults"]) == 3],
+        "five faults": [r for r in faulty if len(r["faults"]) == 5],
+    } | {d: [r for r in faulty if r["case"]["dial"] == d] for d in ("weak", "medium", "strong")}
     parts["held back"] = [r for r in results if any(f["held_back"] for f in r["faults"])]
-    cost = {"cpu_seconds": settle(mean([r["cpu"] for r in results]), 3), "peak_mib": max((r["peak_mib"] for r in results), default=0)}
-    return {"cases": len(results), "scores": {name: scored(part) for name, part in parts.items() if part}, "promises": promises(results), **cost}
+    cost = {
+        "cpu_seconds": settle(mean([r["cpu"] for r in results]), 3),
+        "peak_mib": max((r["peak_mib"] for r in results), default=0),
+    }
+    return {
+        "cases": len(results),
+        "scores": {name: scored(part) for name, part in parts.items() if part},
+        "promises": promises(results),
+        **cost,
+    }
+
+
+# -- for the page
+
+
+def confused(results: Results) -> dict[str, dict[str, int]]:
+    "Return true category -> first cause -> how often."
+    table = confusion([r for r in results if r["faults"]])
+    return {t: {c: int(v) for c, v in row.items() if v} for t, row in table.iterrows()}
+
+
+def curve(results: Results) -> list[dict[str, Any]]:
+    "Return found and right, for single faults, by strength and by number of predictions, with the number of cases."
+    single = [r for r in results if len(r["faults"]) == 1 and not r["faults"][0]["held_back"]]
+    groups: dict[tuple[str, int], list] = {}
+    for r in single:
+        groups.setdefault((r["case"]["dial"], r["case"]["n"]), []).append(r)
+    return [
+        {"dial": dial, "n": n, "cases": len(part)}
+        | settle(
+            {
+                "found": mean([r["faults"][0]["recall"] >= 0.5 for r in part]),
+                "first cause right": mean([first_right(r["faults"][0]) for r in part]),
+                "right remedy adopted": mean(
+                    [
+                        any(m in r["faults"][0]["right"] and v == "adopt" for m, v in r["faults"][0]["verdicts"])
+                        for r in part
+                    ]
+                ),
+            },
+            4,
+        )
+        for (dial, n), part in sorted(groups.items())
+    ]
+
+
+def first_right(fault: Mapping[str, Any]) -> bool:
+    "Return whether the first cause of a fault's pattern is the true category."
+    return (fault["causes"] or ["none"])[0] == fault["category"]
+
+
+def brief(r: Mapping[str, Any]) -> dict[str, Any]:
+    "Return what the page needs of one case."
+    kept = ("name", "category", "held_back", "eligible", "ratio", "recall", "causes", "ranked", "verdicts", "right")
+    return {
+        "case": {k: r["case"][k] for k in ("ground", "kinds", "dial", "seed", "n")},
+        "confirmed": r["confirmed"],
+        "base_error": r["base_error"],
+        "faults": [{k: f[k] for k in kept} for f in r["faults"]],
+        "adopted": [[a["remedy"], a["worse"]] for a in r["adopted"]],
+        "cpu": r["cpu"],
+    }
+
+
+def tool(results: Results, name: str | None) -> dict[str, Any]:
+    "Return the scores of one tool (None: the loop) on the cases that it finished; what it cannot do is left out."
+    told = [(r, r if name is None else r["peers"].get(name, {"failed": "absent"})) for r in results]
+    done = [(r, t) for r, t in told if "failed" not in t]
+    found: dict[str, Any] = {"cases": len(done), "failed": len(told) - len(done)}
+    faults = [
+        (f, t["faults"][k]["recall"] if name is None else t["recall"][k])
+        for r, t in done
+        if name is None or "recall" in t
+        for k, f in enumerate(r["faults"])
+        if f["eligible"]
+    ]
+    marks = [
+        bool(h)
+        for r, t in done
+        if r["faults"] and (name is None or "hits" in t)
+        for h in ([p["hits"] for p in t["patterns"]] if name is None else t["hits"].values())
+    ]
+    nothing = [
+        (t["confirmed"] > 0 if name is None else bool(t["hits"]))
+        for r, t in done
+        if not r["faults"] and (name is None or "hits" in t)
+    ]
+    noise = [t["label_noise"]["auroc"] for r, t in done if t.get("label_noise")]
+    worse = (
+        [t["remedy"]["worse"] > 0 for r, t in done if "remedy" in t]
+        if name
+        else [a["worse"] > 0 for r, t in done for a in t["adopted"]]
+    )
+    cells = {
+        "recall@10": [v >= 0.5 for _, v in faults],
+        "precision@10": marks,
+        "claims where nothing is wrong": nothing,
+        "label-noise AUROC": noise,
+        "harmful changes": worse,
+    }
+    found |= {
+        k: share(sum(v), len(v)) if k != "label-noise AUROC" else {"value": settle(mean(v), 4), "n": len(v)}
+        for k, v in cells.items()
+        if v
+    }
+    return found | {
+        "cpu_seconds": settle(mean([t["cpu"] if name is None else t["seconds"] for _, t in done]), 3) if done else None
+    }
+
+
+def beside(results: Results) -> dict[str, dict[str, Any]]:
+    "Return the scores of the loop and of every peer that looked at the same rows."
+    names = sorted({n for r in results for n in r.get("peers", {})})
+    return {"failwb": tool(results, None)} | {n: tool(results, n) for n in names}
