@@ -35,7 +35,7 @@ def all_grounds() -> dict[str, Ground]:
 
 
 def repairs(done: Turn, planted: Planted, seed: int) -> list[dict[str, Any]]:
-    "Judge every adopted change on an oracle sample of fresh requests: what it mends of each fault, and what it does to all."
+    "Judge every adopted change on an oracle sample of fresh requests: what it mends, and what it does to all."
     fresh = drawn(planted, FRESH, np.random.default_rng([seed, 4]), later=True)
     contract, checkpoint = planted.ground.contract, planted.checkpoints[planted.served]
     task = task_of(contract, checkpoint.threshold)

@@ -1,7 +1,7 @@
 """Which cases are run: grounds, faults, strengths and seeds, all fixed before anybody looked at a result.
 
-*Development* seeds are there to be looked at, again and again; *report* seeds are used for the page and for nothing else.
-Nothing was tuned on them. As many runs have no fault as have some.
+*Development* seeds are there to be looked at, again and again; *report* seeds are used for the page and for
+nothing else. Nothing was tuned on them. As many runs have no fault as have some.
 """
 
 from collections.abc import Iterator, Sequence

@@ -1,4 +1,4 @@
-"""A planted workbench, and one turn of the loop in one process: the stages themselves, on tables, with every plan carried out.
+"""A planted workbench, and one turn of the loop in one process: the stages themselves, every plan carried out.
 
 What is left out is what changes no answer: HTTP, the spool, DVC, and the notebook around each trial. Nothing is sealed,
 because nothing is decided: the workbench is thrown away.

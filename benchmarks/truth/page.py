@@ -28,7 +28,8 @@ def text(figures: Mapping[str, Any]) -> str:
     names = list(next(iter(figures["scores"].values()), {}))
     scores = table(["score", *parts], [[n, *(cell(figures["scores"][p][n]) for p in parts)] for n in names])
     rare = [[n, f"{f['k']} of {f['n']}", cell(f)] for n, f in figures["promises"].items()]
-    return f"{scores}\n\n{table(['must stay rare', 'cases', 'share (95% interval)'], rare)}\n\n{figures['cases']} cases, {figures['cpu_seconds']} CPU s each"
+    cost = f"{figures['cases']} cases, {figures['cpu_seconds']} CPU s each"
+    return "\n\n".join([scores, table(["must stay rare", "cases", "share (95% interval)"], rare), cost])
 
 
 def floors_broken(figures: Mapping[str, Any]) -> list[str]:

@@ -1,8 +1,8 @@
 """One case scored: what was planted against what the loop said.
 
-Rows are compared by their failures: a pattern is a *hit* on a fault if at least half of the pattern's failing rows are rows
-of the fault, and a fault is *found* if the hits among the first ten confirmed patterns hold at least half of its failing
-rows. A fault is *eligible* if it does enough harm to be asked for: at least 2.5 times the base error on at least 150
+Rows are compared by their failures: a pattern is a *hit* on a fault if at least half of the pattern's failing rows are
+rows of the fault, and a fault is *found* if the hits among the first ten confirmed patterns hold at least half of its
+failing rows. A fault is *eligible* if it does enough harm to be asked for: at least 2.5 times the base error on at least 150
 labelled select rows.
 """
 
@@ -76,7 +76,7 @@ def harm(rows: pd.DataFrame, faults: Sequence[np.ndarray], least: np.ndarray) ->
 
 
 def ranked(remedies: Sequence[Mapping], patterns: Sequence[str]) -> list[str]:
-    "Return the remedies that were simulated or advised for the first of `patterns` that has any, in the order of the list."
+    "Return the remedies that were simulated or advised for the first of `patterns` that has any, in their order."
     for id in patterns:
         names = [
             r["remedy"] for r in remedies if r["pattern"] == id and r["remedy"] != NOTHING and r["effect"] is not None

@@ -1,7 +1,7 @@
 """Scores over many cases, each with an interval; and the floors below which a run fails.
 
-An interval is the 2.5% to 97.5% range of the score over 1,000 bootstrap draws of whole cases, because two patterns of one
-case are not independent; a share of cases has its Wilson interval.
+An interval is the 2.5% to 97.5% range of the score over 1,000 bootstrap draws of whole cases, because two patterns of
+one case are not independent; a share of cases has its Wilson interval.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -91,7 +91,7 @@ def adopted_right(results: Results) -> float:
 
 
 def adoptions(results: Results) -> list[dict[str, Any]]:
-    "Return all adopted changes: harmful or not, and what share of the possible repair of the faults of their pattern they bring."
+    "Return all adopted changes: harmful or not, and what share of the possible repair they bring."
     told = []
     for r in results:
         whose = {p["id"]: p["hits"] or [] for p in r["patterns"]}
