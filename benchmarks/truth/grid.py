@@ -1,7 +1,7 @@
 """Which cases are run: grounds, faults, strengths and seeds, all fixed before anybody looked at a result.
 
-*Development* seeds are there to be looked at, again and again; *report* seeds are used for the page and for nothing else.
-Nothing was tuned on them. As many runs have no fault as have some.
+*Development* seeds are there to be looked at, again and again; *report* seeds are used for the page and for
+nothing else. Nothing was tuned on them. As many runs have no fault as have some.
 """
 
 from collections.abc import Iterator, Sequence
@@ -26,7 +26,8 @@ class Case:
     dial: str  # their strength
     seed: int
     n: int = 16_000  # predictions
-    n_reference: int = 6_000  # training rows
+    n_reference: int = 12_000  # training rows
+    peers: bool = False  # whether other tools look at the same rows
 
     @property
     def key(self) -> str:
@@ -46,7 +47,14 @@ def faulty(role: str, grounds: Sequence[str], families: Sequence[str], rounds: i
             for j in range(len(families) // 3):
                 seed += 1
                 drawn = np.random.default_rng(seed).choice(len(families), together, replace=False)
-                yield Case(role, grounds[(turn + j) % len(grounds)], tuple(families[k] for k in drawn), DIALS[1 + j % 2], seed, n)
+                yield Case(
+                    role,
+                    grounds[(turn + j) % len(grounds)],
+                    tuple(families[k] for k in drawn),
+                    DIALS[1 + j % 2],
+                    seed,
+                    n,
+                )
 
 
 def faultless(role: str, grounds: Sequence[str], runs: int, n: int) -> Iterator[Case]:
@@ -55,7 +63,26 @@ def faultless(role: str, grounds: Sequence[str], runs: int, n: int) -> Iterator[
         yield Case(role, grounds[k % len(grounds)], (), "none", ROLES[role] + 50_000 + k, n)
 
 
-def cases(role: str, grounds: Sequence[str], families: Sequence[str], rounds: int, n: int) -> list[Case]:
-    "Return the grid: faulty cases and as many faultless ones."
+SIZES = (4_000, 8_000, 32_000)
+
+
+def sized(role: str, grounds: Sequence[str], families: Sequence[str]) -> Iterator[Case]:
+    "Yield every family alone, at medium strength, in less and in more traffic."
+    for i, kind in enumerate(families):
+        for j, n in enumerate(SIZES):
+            yield Case(role, grounds[(i + j) % len(grounds)], (kind,), "medium", ROLES[role] + 80_000 + 10 * i + j, n)
+
+
+def compared(role: str, grounds: Sequence[str], families: Sequence[str], n: int) -> Iterator[Case]:
+    "Yield every family alone, strong, for other tools to look at as well; and as many cases without a fault."
+    for i, kind in enumerate(families):
+        yield Case(role, grounds[i % len(grounds)], (kind,), "strong", ROLES[role] + 90_000 + i, n, peers=True)
+        yield Case(role, grounds[i % len(grounds)], (), "none", ROLES[role] + 95_000 + i, n, peers=True)
+
+
+def cases(
+    role: str, grounds: Sequence[str], families: Sequence[str], rounds: int, nulls: int | None, n: int
+) -> list[Case]:
+    "Return the grid: `rounds` of faulty cases, and `nulls` faultless ones (as many as there are faulty ones)."
     some = list(faulty(role, grounds, families, rounds, n))
-    return some + list(faultless(role, grounds, len(some), n))
+    return some + list(faultless(role, grounds, len(some) if nulls is None else nulls, n))

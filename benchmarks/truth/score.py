@@ -1,8 +1,8 @@
 """One case scored: what was planted against what the loop said.
 
-Rows are compared by their failures: a pattern is a *hit* on a fault if at least half of the pattern's failing rows are rows
-of the fault, and a fault is *found* if the hits among the first ten confirmed patterns hold at least half of its failing
-rows. A fault is *eligible* if it does enough harm to be asked for: at least 2.5 times the base error on at least 150
+Rows are compared by their failures: a pattern is a *hit* on a fault if at least half of the pattern's failing rows are
+rows of the fault, and a fault is *found* if the hits among the first ten confirmed patterns hold at least half of its
+failing rows. A fault is *eligible* if it does enough harm to be asked for: at least 2.5 times the base error on at least 150
 labelled select rows.
 """
 
@@ -25,7 +25,9 @@ NOTHING = "do_nothing"  # is ranked, but is no answer
 def rows_of(patterns: Sequence[Mapping], rows: pd.DataFrame) -> dict[str, np.ndarray]:
     "Return the mask of each pattern's own rows."
     own = pattern_rows(patterns, features(rows))
-    return {p["id"]: own[p["id"]] & in_span(rows["time"], p["span"]) if p.get("span") else own[p["id"]] for p in patterns}
+    return {
+        p["id"]: own[p["id"]] & in_span(rows["time"], p["span"]) if p.get("span") else own[p["id"]] for p in patterns
+    }
 
 
 def hits(patterns: Mapping[str, np.ndarray], faults: Sequence[np.ndarray], failed: np.ndarray) -> dict[str, list[int]]:
@@ -36,9 +38,13 @@ def hits(patterns: Mapping[str, np.ndarray], faults: Sequence[np.ndarray], faile
     }
 
 
-def covered(number: int, found: Mapping[str, list[int]], patterns: Mapping[str, np.ndarray], fault: np.ndarray) -> float:
+def covered(
+    number: int, found: Mapping[str, list[int]], patterns: Mapping[str, np.ndarray], fault: np.ndarray
+) -> float:
     "Return the share of a fault's failing rows (mask) that its hits hold."
-    held = np.any([patterns[id] for id, whose in found.items() if number in whose] or [np.zeros(len(fault), bool)], axis=0)
+    held = np.any(
+        [patterns[id] for id, whose in found.items() if number in whose] or [np.zeros(len(fault), bool)], axis=0
+    )
     return float((held & fault).sum() / max(1, fault.sum()))
 
 
@@ -70,9 +76,11 @@ def harm(rows: pd.DataFrame, faults: Sequence[np.ndarray], least: np.ndarray) ->
 
 
 def ranked(remedies: Sequence[Mapping], patterns: Sequence[str]) -> list[str]:
-    "Return the remedies that were simulated or advised for the first of `patterns` that has any, in the order of the list."
+    "Return the remedies that were simulated or advised for the first of `patterns` that has any, in their order."
     for id in patterns:
-        names = [r["remedy"] for r in remedies if r["pattern"] == id and r["remedy"] != NOTHING and r["effect"] is not None]
+        names = [
+            r["remedy"] for r in remedies if r["pattern"] == id and r["remedy"] != NOTHING and r["effect"] is not None
+        ]
         if names:
             return names
     return []
@@ -84,4 +92,8 @@ def label_noise(quality: pd.DataFrame, flipped: set[str]) -> dict[str, float] | 
     if not 0 < y.sum() < len(y):
         return None
     doubt = 1 - quality["quality"].to_numpy(float)
-    return {"auroc": float(roc_auc_score(y, doubt)), "auprc": float(average_precision_score(y, doubt)), "share": float(y.mean())}
+    return {
+        "auroc": float(roc_auc_score(y, doubt)),
+        "auprc": float(average_precision_score(y, doubt)),
+        "share": float(y.mean()),
+    }

@@ -70,7 +70,7 @@ def draw_many(kinds: Sequence[str], ground: Ground, X: Rows, dial: str, rng: Gen
     types = [FAULTS[one_of(kind, FAULTS, "fault")] for kind in kinds]
     if len(types) > 1 and (alone := [kind for kind, o in zip(kinds, types, strict=True) if o.everywhere]):
         raise Reject(f"{' and '.join(alone)} would be everywhere, and so on the rows of the others: draw it alone.")
-    for attempt in range(ATTEMPTS):
+    for _ in range(ATTEMPTS):
         found: list[Drawn] = []
         try:
             for o in types:
@@ -78,4 +78,4 @@ def draw_many(kinds: Sequence[str], ground: Ground, X: Rows, dial: str, rng: Gen
             return tuple(found)
         except Reject as e:
             reason = e
-    raise Reject(f"{' and '.join(kinds)} found no place on {ground.name} in {attempt + 1} draws. The last: {reason}")
+    raise Reject(f"{' and '.join(kinds)} found no place on {ground.name} in {ATTEMPTS} draws. The last: {reason}")

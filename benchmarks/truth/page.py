@@ -1,0 +1,42 @@
+"""The figures as text, and the floors below which a run fails."""
+
+from collections.abc import Mapping
+from typing import Any
+
+FLOORS = {  # of the fixed sample of the development grid; a change that falls below one is no improvement
+    "pattern recall@10": 0.5,
+}
+
+
+def cell(figure: Mapping[str, float]) -> str:
+    "Return a score with its interval."
+    if figure["value"] != figure["value"]:
+        return ""
+    return f"{figure['value']:.2f} ({figure['low']:.2f} to {figure['high']:.2f})"
+
+
+def table(headers: list[str], rows: list[list[str]]) -> str:
+    "Return a table in Markdown, its columns aligned."
+    widths = [max(len(r[k]) for r in [headers, *rows]) for k in range(len(headers))]
+    lines = [" | ".join(v.ljust(w) for v, w in zip(r, widths, strict=True)) for r in [headers, *rows]]
+    return "\n".join([lines[0], " | ".join("-" * w for w in widths), *lines[1:]])
+
+
+def text(figures: Mapping[str, Any]) -> str:
+    "Return all figures as two tables."
+    parts = list(figures["scores"])
+    names = list(next(iter(figures["scores"].values()), {}))
+    scores = table(["score", *parts], [[n, *(cell(figures["scores"][p][n]) for p in parts)] for n in names])
+    rare = [[n, f"{f['k']} of {f['n']}", cell(f)] for n, f in figures["promises"].items()]
+    cost = f"{figures['cases']} cases, {figures['cpu_seconds']} CPU s each"
+    return "\n\n".join([scores, table(["must stay rare", "cases", "share (95% interval)"], rare), cost])
+
+
+def floors_broken(figures: Mapping[str, Any]) -> list[str]:
+    "Return a line for each score below its floor."
+    found = figures["scores"]["all"]
+    return [
+        f"  {name}: {found[name]['value']:.2f}, at least {least:.2f} is asked for"
+        for name, least in FLOORS.items()
+        if not found[name]["value"] >= least
+    ]
