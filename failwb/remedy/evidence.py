@@ -30,18 +30,23 @@ class Limits:
     "Where evidence begins to count."
 
     minimum_rows: int       # fewer rows say nothing
-    share_outside: float    # rows of the pattern outside the training range, or missing, at least
+    share_outside: float    # rows of the pattern outside the training range, missing, unseen or answered otherwise, at least
     maximum_gap: float      # Kolmogorov-Smirnov distance to the training values after a unit is undone, at most
+    resemblance: float      # likeness of an unseen level to a known one, or its part in what that one lost, at least
     relief: float           # what a counter-check must bring the error down to, as a share of the present error
-    issue_ratio: float      # doubtful training labels inside over outside, at least
+    issue_ratio: float      # doubtful or repeated training rows inside over outside, at least
     one_sided: float        # doubtful labels that go the same way, at least
     label_gap: float        # fresh learner's error on training labels minus its error on served labels: the noise begins here
+    leak: float             # share of the label's variance that one feature tells in training, from which it may be a leak
     representation: float   # share in the training table over the share in traffic: under-represented below
+    strange: float          # quantile of other traffic's distance to the training rows; further off is strange
     reference_lift: float   # model's error on training rows of the pattern over other training rows, at least
     growth: float           # share of the newest third of the traffic over the oldest third, at least
     onset_z: float          # standard errors by which the error jumps at an onset, at least
     ranking: float          # area under the ROC curve that counts as ranking well, at least
     calibration_gap: float  # mean score against share of positives, at least
+    replay_tolerance: float # difference of a logged score from the archived model's, above which they are two answers
+    constant: float         # distinct logged scores over distinct scores of the model, below which no model answered
     minimum_support: float  # causes with less support are not listed
 
 # %% ../../nbs/remedy/00_evidence.ipynb #evidence-setting
@@ -49,12 +54,13 @@ class Limits:
 class Setting:
     "What the scenes of one run share."
 
-    traffic: pd.DataFrame    # all labelled traffic: x.*, label, loss, score, prediction, subject, time, week, split, fresh_wrong
+    traffic: pd.DataFrame    # all labelled traffic: x.*, label, loss, score, prediction, checkpoint, subject, time, week, split, fresh_wrong
     training: pd.DataFrame   # the training table: x.*, label, weight, issue, given, fresh, model_wrong, fresh_wrong
     checkpoint: Checkpoint   # the served model
     task: Task               # what it predicts
     contract: Contract       # what its fields are
     limits: Limits
+    served: str = ""         # the name that events call the served model by: a hash, as a rule
     newer: tuple[Checkpoint, ...] = ()  # versions in the registry that came after the served one
     made: dict[str, Any] = field(default_factory=dict)  # what several judges need and is dear to make, by name
 
