@@ -85,6 +85,7 @@ def renamed(name: str):
     def bend(w: World):
         w.sent.loc[at(w.S, "region", "north") & (w.week >= 4), "region"] = name
         w.predicate = is_level("region", name)
+
     return bend
 
 
@@ -92,6 +93,7 @@ def emptied(name: str):
     def bend(w: World):
         w.sent.loc[at(w.S, "channel", "partner") & (w.week >= 4), name] = np.nan
         w.predicate = [{"feature": name, "op": "missing", "value": None, "low": None, "high": None}]
+
     return bend
 
 
@@ -99,7 +101,9 @@ def other_frequency(w: World):
     pool = people(20_000, w.rng)
     y = labels(log_odds(pool), w.rng)
     late, want = w.week >= 6, w.rng.random(len(w.s)) < 0.8
-    rows = np.where(want, w.rng.choice(np.flatnonzero(y == "bad"), len(w.s)), w.rng.choice(np.flatnonzero(y == "good"), len(w.s)))
+    rows = np.where(
+        want, w.rng.choice(np.flatnonzero(y == "bad"), len(w.s)), w.rng.choice(np.flatnonzero(y == "good"), len(w.s))
+    )
     w.sent.loc[late] = pool.iloc[rows[late]].to_numpy()
     w.sent = w.sent.astype({c: float for c in ("income", "debt", "degrees", "age", "note")})
     w.threshold = 0.8  # so that one outcome is missed more often than the other
@@ -123,7 +127,11 @@ def small(w: World):
 
 
 def large(w: World):
-    w.recipe.set_params(trees=HistGradientBoostingClassifier(max_iter=60, max_leaf_nodes=400, learning_rate=1.0, min_samples_leaf=1, early_stopping=False, random_state=0))
+    w.recipe.set_params(
+        trees=HistGradientBoostingClassifier(
+            max_iter=60, max_leaf_nodes=400, learning_rate=1.0, min_samples_leaf=1, early_stopping=False, random_state=0
+        )
+    )
 
 
 # -- bends of the model and its answers
@@ -138,7 +146,9 @@ def line_moved(w: World):
 
 
 def encoded_otherwise(w: World):
-    seen = w.sent.assign(region=w.sent["region"].map({"centre": "north", "north": "south", "south": "east", "east": "centre"}))
+    seen = w.sent.assign(
+        region=w.sent["region"].map({"centre": "north", "north": "south", "south": "east", "east": "centre"})
+    )
     w.answers, w.predicate = answer(w.model, TASK, seen), is_level("region", "north")
 
 
@@ -154,6 +164,7 @@ def old_model(better: bool):
         w.t = labels(np.where(at(w.T, "channel", "partner"), -log_odds(w.T), log_odds(w.T)), w.rng)
         w.model = fit(w.recipe, w.T, w.t == "bad")
         w.newer = (Checkpoint("v2", "newer", good if better else w.model, tuple(w.T), "bad", "good", parent="v1"),)
+
     return bend
 
 
@@ -182,7 +193,9 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("category, bends", CASES, ids=[f"{c}-{next(b.__name__ for b in k.values() if callable(b))}" for c, k in CASES])
+@pytest.mark.parametrize(
+    "category, bends", CASES, ids=[f"{c}-{next(b.__name__ for b in k.values() if callable(b))}" for c, k in CASES]
+)
 def test_the_right_category_comes_first(category, bends):
     scene = build(**bends)
     listed, dropped = judge_all(scene, scene.setting.contract)
@@ -194,11 +207,13 @@ def test_the_right_category_comes_first(category, bends):
 
 def coin(bend=None):
     "Bend as `bend` does; then let a coin decide what really happens in the pattern, so that no remedy helps there."
+
     def bent_too(w: World):
         if bend:
             bend(w)
         inside = match(w.predicate, w.sent)
         w.s = np.where(inside & (w.rng.random(len(w.s)) < 0.5), np.where(w.s == "bad", "good", "bad"), w.s)
+
     return bent_too
 
 

@@ -15,8 +15,7 @@ from failwb.models.answer import answer
 from failwb.models.checkpoint import Checkpoint
 from failwb.models.train import fit, make_pipeline
 from failwb.record.contract import Contract, Field
-from failwb.record.predicate import match
-from failwb.record.tables import features, prefixed
+from failwb.record.tables import prefixed
 from failwb.record.task import task_of
 from failwb.remedy.diagnose import labelled_traffic
 from failwb.remedy.evidence import Limits, Scene, Setting, scenes
@@ -98,20 +97,33 @@ SINCE = {"since": (START + pd.Timedelta(weeks=6)).isoformat(), "until": None}
 NUMBERS = ["income", "debt", "degrees", "age", "note"]
 
 
-def build(early: Callable[[World], None] | None = None, drawn: Callable[[World], None] | None = None,
-          fitted: Callable[[World], None] | None = None, seed: int = 1, noise: float = 0.03) -> Scene:
-    "Return the scene of a world, bent `early` (features, rule), when its labels are `drawn`, or when its model is `fitted`."
+def build(
+    early: Callable[[World], None] | None = None,
+    drawn: Callable[[World], None] | None = None,
+    fitted: Callable[[World], None] | None = None,
+    seed: int = 1,
+    noise: float = 0.03,
+) -> Scene:
+    "Return the scene of a world, bent `early` (features, rule), when labels are `drawn`, or when its model is `fitted`."
     rng = np.random.default_rng(seed)
-    n = 4000
-    w = World(people(2400, rng), people(n, rng), np.sort(rng.integers(0, 84, n)) // 7, rng)
+    n = 5000
+    w = World(people(2500, rng), people(n, rng), np.sort(rng.integers(0, 84, n)) // 7, rng)
     w.recipe = make_pipeline(NUMBERS, list(LEVELS), 0, max_iter=50)
     zT, zS = (early(w) if early else None) or (log_odds(w.T), log_odds(w.S))
     w.t, w.s, w.sent, w.weight = labels(zT, rng, noise), labels(zS, rng, noise), w.S.copy(), np.ones(len(w.T))
     if drawn:
         drawn(w)
     w.model = fit(w.recipe, w.T, w.t == "bad", w.weight)
-    contract = Contract(name="w", version="1", owner="o", review_by="2030-01-01", target="y", positive="bad", negative="good",
-                        columns={c: Field(type="category" if c in LEVELS else "number") for c in w.T})
+    contract = Contract(
+        name="w",
+        version="1",
+        owner="o",
+        review_by="2030-01-01",
+        target="y",
+        positive="bad",
+        negative="good",
+        columns={c: Field(type="category" if c in LEVELS else "number") for c in w.T},
+    )
     if fitted:
         fitted(w)
     task = task_of(contract, w.threshold)
@@ -124,12 +136,34 @@ def scene_of(w: World, contract: Contract, task: Any, base: Checkpoint, given: p
     "Return the scene: traffic as `enrich` and `split` would leave it."
     n, u = len(w.sent), np.random.default_rng(9).random(len(w.sent))
     time = START + pd.to_timedelta(w.week * 7 + (np.arange(n) % 7), unit="D")
-    events = pd.concat([pd.DataFrame({
-        "event_id": [f"e{i:05d}" for i in range(n)], "time": time, "subject": [f"s{i}" for i in range(n)], "checkpoint": "served",
-        "label": pd.array(w.s, dtype="str"), "split": np.where(u < 0.7, "develop", "select")}), given, prefixed(w.sent)], axis=1)
+    events = pd.concat(
+        [
+            pd.DataFrame(
+                {
+                    "event_id": [f"e{i:05d}" for i in range(n)],
+                    "time": time,
+                    "subject": [f"s{i}" for i in range(n)],
+                    "checkpoint": "served",
+                    "label": pd.array(w.s, dtype="str"),
+                    "split": np.where(u < 0.7, "develop", "select"),
+                }
+            ),
+            given,
+            prefixed(w.sent),
+        ],
+        axis=1,
+    )
     events["loss"] = (events["prediction"] != events["label"]).astype(float)
-    table = pd.concat([pd.DataFrame({"row": [f"t{i:05d}" for i in range(len(w.T))], "label": pd.array(w.t, dtype="str"), "weight": w.weight}), prefixed(w.T)], axis=1)
-    learner = make_pipeline(contract.numeric, contract.categorical, 0, max_iter=40)
+    table = pd.concat(
+        [
+            pd.DataFrame(
+                {"row": [f"t{i:05d}" for i in range(len(w.T))], "label": pd.array(w.t, dtype="str"), "weight": w.weight}
+            ),
+            prefixed(w.T),
+        ],
+        axis=1,
+    )
+    learner = make_pipeline(contract.numeric, contract.categorical, 0, max_iter=60)
     fresh, judge = _judged(events, task, learner, 2, 0, 400)
     context = context_rows(events, table, pd.DataFrame({"week": [0], "ks": [0.0]}), week_of(events["time"]), fresh)
     traffic = labelled_traffic(events, context)
