@@ -104,7 +104,7 @@ def build(
     seed: int = 1,
     noise: float = 0.03,
 ) -> Scene:
-    "Return the scene of a world, bent `early` (features, rule), when labels are `drawn`, or when its model is `fitted`."
+    "Return the scene of a world, bent `early` (features, rule), once labels are `drawn`, or once a model is `fitted`."
     rng = np.random.default_rng(seed)
     n = 5000
     w = World(people(2500, rng), people(n, rng), np.sort(rng.integers(0, 84, n)) // 7, rng)
