@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Case', 'cutoff_time', 'late_cutoff', 'window', 'in_window', 'models_of', 'evidence_digest', 'labelled', 'load_case',
-           'case_of', 'inside', 'predict_loss', 'candidate']
+           'case_of', 'inside', 'predict_loss', 'as_logged', 'served_answers', 'served_loss', 'candidate']
 
 # %% ../../nbs/remedy/01_cases.ipynb #c401c3a9
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from ..record.contract import Contract
 from ..record.plugins import load
 from ..record.predicate import match, outside
 from ..record.tables import canonical, features, file_sha, read_table, sha
-from ..record.task import Task, losses, task_of
+from ..record.task import PROBABILITY, Task, losses, task_of
 
 # %% ../../nbs/remedy/01_cases.ipynb #c9c67518
 @dataclass(frozen=True, slots=True)
@@ -124,6 +124,29 @@ def inside(case: Case, rows: pd.DataFrame) -> np.ndarray:
 def predict_loss(model: Any, rows: pd.DataFrame, case: Case) -> pd.DataFrame:
     "Return the score of labelled `rows` by `model`, and every loss of the task; the index is that of `rows`."
     answers = answer(model, case.task, features(rows)[list(case.base.features)])
+    return answers[["score"]].join(losses(case.task, answers, rows["label"]))
+
+# %% ../../nbs/remedy/01_cases.ipynb #cases-served-code
+def as_logged(case: Case, rows: pd.DataFrame) -> pd.DataFrame:
+    "Return prediction, score (and `p.<class>` of many classes) of `rows` as the log has them; missing where another checkpoint answered."
+    numbers = ["score", *(PROBABILITY + label for label in case.task.labels)] if case.task.kind == "multiclass" else ["score"]
+    found = rows.reindex(columns=["checkpoint", "prediction", *numbers])
+    return found.drop(columns="checkpoint").where(found["checkpoint"] == case.base.sha256).astype({"prediction": "str"} | dict.fromkeys(numbers, "float64"))
+
+
+def served_answers(case: Case, rows: pd.DataFrame) -> pd.DataFrame:
+    "Return what was answered to `rows`: as logged, and where the log is silent as the served model answers; the index is that of `rows`."
+    logged = as_logged(case, rows)
+    silent = logged.isna().any(axis=1).to_numpy()
+    if case.base.model is None or not silent.any():
+        return logged
+    asked = answer(case.base.model, case.task, features(rows[silent])[list(case.base.features)])
+    return logged.fillna(asked)
+
+
+def served_loss(case: Case, rows: pd.DataFrame) -> pd.DataFrame:
+    "Return the score that labelled `rows` were served with, and every loss of the task, as `predict_loss` does of a model."
+    answers = served_answers(case, rows)
     return answers[["score"]].join(losses(case.task, answers, rows["label"]))
 
 # %% ../../nbs/remedy/01_cases.ipynb #9ca6e3ad

@@ -16,7 +16,7 @@ import pandas as pd
 from ..record.plugins import Remedy
 from ..record.records import Record
 from ..record.tables import settle
-from .cases import Case, inside, predict_loss
+from .cases import Case, inside, predict_loss, served_loss
 from .statistics import power, units_needed
 from ..signals.intervals import unit_mean, unit_sums
 
@@ -39,9 +39,9 @@ class Simulation(Record):
 
 # %% ../../nbs/remedy/03_simulate.ipynb #a73660dc
 def gains(case: Case, candidates: Sequence[Any], rows: pd.DataFrame) -> pd.DataFrame:
-    "Compare `candidates` with the served model, by labelled row: subject, split, inside, error, cost (now), gain, saved."
-    now = predict_loss(case.base.model, rows, case)
-    then = [predict_loss(model, rows, case)[["error", "cost"]] for model in candidates]
+    "Compare `candidates` (none: no change) with what was served, by labelled row: subject, split, inside, error, cost (now), gain, saved."
+    now = served_loss(case, rows)[["error", "cost"]]
+    then = [predict_loss(model, rows, case)[["error", "cost"]] for model in candidates] or [now]
     mean = sum(then) / len(then)
     return pd.DataFrame({
         "subject": rows["subject"].astype(str), "split": rows["split"], "inside": inside(case, rows),
@@ -52,7 +52,7 @@ def gains(case: Case, candidates: Sequence[Any], rows: pd.DataFrame) -> pd.DataF
 # %% ../../nbs/remedy/03_simulate.ipynb #e244cd89
 def simulate(case: Case, remedy: Remedy, params: dict, rows: pd.DataFrame, seeds: Sequence[int]) -> Simulation:
     "Build `remedy` for each of `seeds`, judge it on labelled `rows` in the window; develop rows only lend their spread."
-    candidates = [remedy.build(case, params, seed) for seed in (seeds if remedy.family == "refit" else seeds[:1])]
+    candidates = [remedy.build(case, params, seed) for seed in ({"none": [], "refit": seeds}.get(remedy.family, seeds[:1]))]
     table = gains(case, candidates, rows)
     select, pattern = table[table["split"] == "select"], table[table["inside"]]
     seen, rest = select[select["inside"]], select[~select["inside"] & bool(case.predicate)]  # of all predictions there is no rest

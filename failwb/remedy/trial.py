@@ -32,7 +32,7 @@ from ..record.plugins import load
 from ..record.predicate import words
 from ..record.records import Trial
 from ..record.tables import canonical, features, file_sha, read_json, read_table, settle, sha, write_json, write_table
-from .cases import Case, candidate, case_of, in_window, inside, predict_loss
+from .cases import Case, candidate, case_of, in_window, inside, predict_loss, served_answers, served_loss
 from .remedies import lessons
 from .statistics import noninferior, sign_flip
 
@@ -72,7 +72,7 @@ def example_orders(n: int, seed: int, cents: bool) -> pd.DataFrame:
     time = pd.Series(pd.Timestamp("2026-01-05", tz="UTC").as_unit("us") + hours)
     return pd.DataFrame({
         "event_id": [f"{seed}-{i:05d}" for i in range(n)], "subject": [f"{seed}-{i // 2:05d}" for i in range(n)], "time": time,
-        "label_time": time + pd.Timedelta(days=1), "label": np.where(returned, "yes", "no"), "loss": 0.0,  # known; its value plays no part, because both models are scored anew
+        "label_time": time + pd.Timedelta(days=1), "label": np.where(returned, "yes", "no"), "loss": 0.0,  # known; its value plays no part
         "x.amount": amount * np.where((region == "west") & cents, 100.0, 1.0), "x.region": region})
 
 # %% ../../nbs/remedy/05_trial.ipynb #2947ed8c
@@ -111,6 +111,8 @@ def example_workbench(root: Path, *changes: dict[str, Any]) -> list[str]:
     (root / "contract.yaml").write_text(contract_yaml(contract))
     checkpoint = example_checkpoint(root)
     orders = example_orders(1600, seed=2, cents=True).assign(checkpoint=checkpoint.sha256)
+    case = Case(WEST, [], [], checkpoint, None, orders[:0], orders[:0], contract)
+    orders = orders.assign(**served_answers(case, orders))
     split = np.where(np.arange(1600) // 2 % 2 == 0, "confirm", "develop")
     write_table(orders[split == "confirm"].assign(split="confirm"), root / "out/split/confirm.parquet")
     write_table(orders[split == "develop"].assign(split="develop"), root / "out/split/open.parquet")
@@ -133,13 +135,13 @@ class Comparison:
 
 # %% ../../nbs/remedy/05_trial.ipynb #187e9581
 def compare(setting: Setting) -> Comparison:
-    "Build the candidate for each seed and score it beside the baseline."
+    "Build the candidate for each seed and score it beside what was served."
     case, rows = setting.case, setting.rows
     seeds = setting.plan["seeds"] if setting.plan["family"] == "refit" else setting.plan["seeds"][:1]
     models = [candidate(setting.plan, case, seed) for seed in seeds]
     losses = [predict_loss(model, rows, case) for model in models]
     by_seed = [float(loss.loc[setting.hit, "error"].mean()) for loss in losses]
-    return Comparison(predict_loss(case.base.model, rows, case), settle(sum(losses) / len(losses)), settle(by_seed), models[0])
+    return Comparison(served_loss(case, rows), settle(sum(losses) / len(losses)), settle(by_seed), models[0])
 
 # %% ../../nbs/remedy/05_trial.ipynb #a81cce0f
 def _parts(model: Any) -> Iterator[Any]:
