@@ -123,7 +123,8 @@ sklearn.preprocessing._function_transformer: FunctionTransformer
 sklearn.preprocessing._label: LabelBinarizer LabelEncoder
 sklearn.preprocessing._polynomial: PolynomialFeatures SplineTransformer
 sklearn.preprocessing._target_encoder: TargetEncoder
-failwb.models.wrappers: UnitFix
+failwb.models.outputs: Adjusted Lined Routed
+failwb.models.wrappers: Bound Fill Rename UnitFix
 failwb.models.onnx: OnnxModel
 """
 

@@ -21,6 +21,7 @@ import pandas as pd
 from ..models.answer import answer
 from ..models.checkpoint import Checkpoint, checkpoint_by_sha, current_checkpoint, load_checkpoint
 from ..models.load import load_model
+from ..models.outputs import line_of
 from ..record.markdown import plain
 from ..record.contract import Contract
 from ..record.errors import FailwbError, ModelError, one_of
@@ -42,7 +43,7 @@ def from_outside(source: str, contract: Contract, rows: pd.DataFrame, served: Ch
     "Try and load a model in any known form; its threshold is that of the `served` one."
     loaded = load_model(source, contract, features(rows)[contract.features], kind=kind, trust=trust)
     about = {"positive": contract.positive, "negative": contract.negative, "task": contract.task, "classes": tuple(contract.classes or ())}
-    return Checkpoint(Path(source).stem, loaded.form.sha256, loaded.model, loaded.features, **about, threshold=served.threshold, origin="file", kind=loaded.form.kind)
+    return Checkpoint(Path(source).stem, loaded.form.sha256, loaded.model, loaded.features, **about, threshold=line_of(loaded.model, served.threshold), origin="file", kind=loaded.form.kind)
 
 
 def load_new(source: str, wb: Workbench, rows: pd.DataFrame, served: Checkpoint, kind: str | None = None, trust: bool = False) -> Checkpoint:

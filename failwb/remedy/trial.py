@@ -11,7 +11,6 @@ __all__ = ['WEST', 'BASE', 'CANDIDATE', 'GREY', 'TRAINING', 'Setting', 'judging_
 
 # %% ../../nbs/remedy/05_trial.ipynb #df5ebdd5
 import io
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from sklearn.pipeline import Pipeline
 
 import failwb.remedy.remedies  # noqa: F401  reached by entry points: imported so that their code is in the digest
 from ..models.checkpoint import Checkpoint, save_checkpoint
+from ..models.outputs import Routed, inner, line_of
 from ..models.train import fit, make_pipeline
 from ..record.markdown import plain
 from ..record.contract import Contract, contract_yaml, load_contract
@@ -144,24 +144,17 @@ def compare(setting: Setting) -> Comparison:
     return Comparison(served_loss(case, rows), settle(sum(losses) / len(losses)), settle(by_seed), models[0])
 
 # %% ../../nbs/remedy/05_trial.ipynb #a81cce0f
-def _parts(model: Any) -> Iterator[Any]:
-    "Yield the fitted leaves of a model: steps of pipelines, members of ensembles."
-    inner = [step for _, step in model.steps] if isinstance(model, Pipeline) else getattr(model, "estimators_", None)
-    if inner is None:
-        yield model
-    else:
-        for part in np.ravel(np.asarray(inner, dtype=object)):
-            yield from _parts(part)
-
-
 def operations(model: Any) -> int:
-    "Count the operations of one prediction: a deterministic stand-in for latency (steps + tree levels + coefficients)."
-    total = 0
-    for part in _parts(model):
-        trees = [tree for level in getattr(part, "_predictors", []) for tree in level]
-        depth = part.tree_.max_depth if hasattr(part, "tree_") else sum(tree.get_max_depth() for tree in trees)
-        total += 1 + int(depth) + int(np.size(getattr(part, "coef_", ())))
-    return total
+    "Count the operations of one prediction: a deterministic stand-in for latency (steps + tree levels + coefficients); of a model and an expert the dearer."
+    inside = inner(model) or np.ravel(np.asarray(getattr(model, "estimators_", []), dtype=object)).tolist()
+    if isinstance(model, Routed):
+        return 1 + max(map(operations, inside))
+    within = sum(map(operations, inside))
+    if isinstance(model, Pipeline) or hasattr(model, "estimators_"):
+        return within
+    trees = [tree for level in getattr(model, "_predictors", []) for tree in level]
+    depth = model.tree_.max_depth if hasattr(model, "tree_") else sum(tree.get_max_depth() for tree in trees)
+    return 1 + within + int(depth) + int(np.size(getattr(model, "coef_", ()))) + len(getattr(model, "steps", ()))
 
 # %% ../../nbs/remedy/05_trial.ipynb #5ed16fcc
 def scope_rows(setting: Setting, scope: str) -> np.ndarray:
@@ -359,7 +352,7 @@ def keep_trial(setting: Setting, comparison: Comparison, trial: dict[str, Any], 
     "Write the candidate's artifact to the folder `out`, and trial.json, which names the sha256 of each of its files."
     base, folder = setting.case.base, Path(out) / "candidate"
     save_checkpoint(folder, comparison.model, features=list(base.features), positive=base.positive, negative=base.negative,
-                    task=base.task, classes=base.classes, threshold=base.threshold, reference=base.reference, parent=base.version, origin="candidate", notes=base.notes)
+                    task=base.task, classes=base.classes, threshold=line_of(comparison.model, base.threshold), reference=base.reference, parent=base.version, origin="candidate", notes=base.notes)
     if setting.plan["family"] == "refit":
         write_table(training_table(setting), folder / TRAINING)
     artifact = {path.name: file_sha(path) for path in sorted(folder.iterdir())}
