@@ -47,7 +47,7 @@ class Acquire:
     "Get labels for more requests like these, the least certain first."
 
     name, term, family = "acquire", "targeted data acquisition", "advice"
-    categories = ("under-representation", "out-of-distribution", "systematic-slice-error")
+    categories = ("under-representation", "out-of-distribution")
     cost, risk, what = 0.6, "low", __doc__
     when = "The slice is thin in training, and what rows it has make a learner better."
     trade_off = "Money, and the time until the labels are there."

@@ -4,13 +4,13 @@
 
 # %% auto #0
 __all__ = ['RISKY', 'Flips', 'Margins', 'stage', 'Rules', 'Idea', 'prior', 'expected_value', 'worth', 'objection', 'not_at_hand',
-           'tried', 'valued', 'advised', 'consider', 'best', 'size_of', 'passed', 'probe', 'choose_plans', 'guardrails',
-           'rollback', 'success', 'plan_of', 'plan_id', 'settle_round', 'undecided', 'decided', 'remedy_row', 'learns',
-           'ideas_for', 'unrefuted', 'outputs', 'write_plans', 'propose']
+           'valued', 'looked_at', 'advised', 'consider', 'best', 'size_of', 'passed', 'probe', 'choose_plans',
+           'guardrails', 'rollback', 'success', 'plan_of', 'plan_id', 'settle_round', 'undecided', 'decided',
+           'remedy_row', 'learns', 'completed', 'ideas_for', 'unrefuted', 'outputs', 'write_plans', 'propose']
 
 # %% ../../nbs/remedy/04_propose.ipynb #5628eea9
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -76,6 +76,7 @@ class Idea:
     support: float = 1.0  # of the cause that it answers
     known: bool = False  # whether the pattern has a known cause
     worth: float | None = None  # `value`, weighed by the support of the cause and the risk: what ideas are ranked by
+    whole: Callable[[], "Idea"] | None = None  # gives the idea simulated with all seeds, where one seed looked at it so far
 
     @property
     def key(self) -> tuple:
@@ -131,12 +132,7 @@ def not_at_hand(remedy: Any, case: Case) -> str:
     return ""
 
 
-def tried(remedy: Any, case: Case, params: dict, rows: pd.DataFrame, rules: Rules) -> Simulation:
-    "Simulate `remedy` with the first seed; where a trial might be worth it, with all of them."
-    built: dict[int, Any] = {}
-    first = simulate(case, remedy, params, rows, rules.seeds[:1], built)
-    hopeless = not settle(first.effect + 1.645 * first.se) >= rules.screening * rules.minimum_effect
-    return first if hopeless or remedy.family != "refit" else simulate(case, remedy, params, rows, rules.seeds, built)
+
 
 # %% ../../nbs/remedy/04_propose.ipynb #prop-consider
 def valued(idea: dict, params: dict, simulation: Simulation, chance: float, rules: Rules) -> Idea:
@@ -144,6 +140,17 @@ def valued(idea: dict, params: dict, simulation: Simulation, chance: float, rule
     remedy, value = idea["remedy"], expected_value(simulation, idea["remedy"].cost, chance, rules.effort)
     return Idea(**idea, params=settle(params), simulation=simulation, prior=chance, value=value, reason=objection(simulation, value, remedy.family, rules),
                 worth=worth(simulation, remedy, chance, idea["support"], rules.effort))
+
+
+def looked_at(idea: dict, case: Case, params: dict, rows: pd.DataFrame, chance: float, rules: Rules) -> Idea:
+    "Return the idea as its first seed shows it; `whole` asks the other seeds too, and builds no candidate twice."
+    built: dict[int, Any] = {}
+
+    def seen(seeds: Sequence[int]) -> Idea:
+        return valued(idea, params, simulate(case, idea["remedy"], params, rows, seeds, built), chance, rules)
+
+    first = seen(rules.seeds[:1])
+    return replace(first, whole=lambda: seen(rules.seeds)) if idea["remedy"].family == "refit" and len(rules.seeds) > 1 else first
 
 
 def advised(idea: dict, params: dict, told: dict, chance: float) -> Idea:
@@ -164,7 +171,7 @@ def consider(remedy: Any, case: Case, rows: pd.DataFrame, idea: dict, rounds: Se
         params = remedy.parameters(case)
         if remedy.family == "advice":
             return advised(idea, params, remedy.expected(case, params), chance)
-        return valued(idea, params, tried(remedy, case, params, rows, rules), chance, rules)
+        return looked_at(idea, case, params, rows, chance, rules)
     except (Reject, ModelError, TooLittleData) as rejection:
         return Idea(**idea, reason=f"Does not apply: {rejection}")
 
@@ -308,6 +315,15 @@ def learns(remedy: Any) -> bool:
     return getattr(remedy, "learns", remedy.family == "refit")
 
 
+def completed(ideas: list[Idea], rules: Rules) -> list[Idea]:
+    "Return sorted `ideas` with those that may become plans simulated with all seeds; which these are may change as they are."
+    while True:
+        first = [i for i in ideas if passed(i)][:1 if ideas[0].known else rules.plans_per_pattern]
+        if not (lacking := [i for i in first if i.whole]):
+            return ideas
+        ideas = sorted([i.whole() if any(i is o for o in lacking) else i for i in ideas], key=lambda i: i.key)
+
+
 def ideas_for(pattern: dict, patterns: Sequence[dict], causes: Sequence[dict], open_rows: pd.DataFrame, models: tuple, registry: Path,
               contract: Contract, remedies: Sequence[Any], rounds: Sequence[dict], evidence: str, rules: Rules) -> list[Idea]:
     "Consider each of `remedies` for `pattern`, best first; `models` is (base, previous, reference), `registry` the folder of all checkpoints."
@@ -321,7 +337,7 @@ def ideas_for(pattern: dict, patterns: Sequence[dict], causes: Sequence[dict], o
         case = load_case(target, mine, open_rows, *models, contract, span["train_before"], registry)
         rows = judged[in_window(judged, span)]
         ideas += [consider(remedy, case, rows, about | {"window": span}, rounds, evidence, rules) for remedy in remedies if learns(remedy) == taught]
-    return sorted(ideas, key=lambda i: i.key)
+    return completed(sorted(ideas, key=lambda i: i.key), rules)
 
 # %% ../../nbs/remedy/04_propose.ipynb #3905f88e
 def unrefuted(causes: Sequence[dict]) -> list[dict]:

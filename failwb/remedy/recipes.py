@@ -42,7 +42,7 @@ class Retune:
     "Refit with another capacity or regularisation."
 
     name, term, family = "retune", "regularisation and capacity by validation", "refit"
-    categories = ("over-or-underfit", "systematic-slice-error")
+    categories = ("over-or-underfit", "instability")
     cost, risk, what = 0.3, "medium", __doc__
     when = "The model errs as much on its own training rows as on requests, or far less."
     trade_off = "A larger model costs more to ask; a smaller one forgets rare cases."

@@ -78,9 +78,9 @@ class Recalibrate:
         "Choose method and scope. Raises `Reject` for a number, or where too few labels could fit and judge."
         only(case, "binary", "multiclass")
         answered_cause(self.categories, case)
-        scopes = ("pattern", "everywhere") if case.predicate else ("everywhere",)
-        methods = (*METHODS, *(("isotonic",) if case.task.kind == "binary" else ()))
-        return choose(self, *halves(case), [{"method": m, "scope": s} for s in scopes for m in methods if (m, s) != ("isotonic", "pattern")])
+        narrow = [("sigmoid", "pattern"), ("offset", "pattern")] if case.predicate else []
+        wide = [("sigmoid", "everywhere"), ("temperature", "everywhere"), *([("isotonic", "everywhere")] if case.task.kind == "binary" else [])]
+        return choose(self, *halves(case), [{"method": method, "scope": scope} for method, scope in narrow + wide])
 
     def build(self, case: Case, params: dict, seed: int) -> Any:
         "Return the served model behind the correction that the develop rows of `case` ask for."
