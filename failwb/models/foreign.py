@@ -16,6 +16,7 @@ from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils.metaestimators import available_if
 
+from .outputs import bare
 from ..record.errors import ModelError
 
 # %% ../../nbs/models/04_foreign.ipynb #foreign-04
@@ -109,7 +110,8 @@ class Answers:
 
 # %% ../../nbs/models/04_foreign.ipynb #foreign-10
 def last_step(model: Any) -> Any:
-    "Return what answers in the end: the last step of a pipeline, or the model itself."
+    "Return what answers in the end: the last step of a pipeline, or the model itself, inside whatever changes its answers."
+    model = bare(model)
     return last_step(model.steps[-1][1]) if isinstance(model, Pipeline) else model
 
 

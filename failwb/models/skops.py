@@ -124,7 +124,8 @@ sklearn.preprocessing._label: LabelBinarizer LabelEncoder
 sklearn.preprocessing._polynomial: PolynomialFeatures SplineTransformer
 sklearn.preprocessing._target_encoder: TargetEncoder
 failwb.models.offset: SliceOffset
-failwb.models.wrappers: UnitFix
+failwb.models.outputs: Adjusted Lined Routed
+failwb.models.wrappers: Bound Fill Rename UnitFix
 failwb.models.onnx: OnnxModel
 """
 

@@ -28,7 +28,7 @@ class Remedy(Protocol):
 
     name: str  # under which plans and pages name it
     term: str  # the field's standard term
-    family: str  # "wrap" keeps the fitted model, "refit" trains it again, "none" changes nothing
+    family: str  # "wrap" keeps the fitted model, "refit" trains it again, "none" changes nothing, "advice" builds nothing
     categories: tuple[str, ...]  # causes that it answers; empty competes for every pattern
     cost: float  # in [0, 1]: effort and operational burden, higher is dearer
     risk: str  # low, medium or high: how likely it is to do harm elsewhere
@@ -42,7 +42,7 @@ class Remedy(Protocol):
         "Return the parameters that fit `case`, or raise `Reject`."
 
     def build(self, case: Any, params: dict, seed: int) -> Any:
-        "Return a fitted model with `predict_proba`, made from `case` alone."
+        "Return a fitted model with `predict_proba` (`predict` for a number), made from `case` alone; advice has `expected(case, params)` instead."
 
 # %% ../../nbs/record/07_plugins.ipynb #plugin-model-2
 @runtime_checkable
@@ -119,8 +119,10 @@ def _wrong_remedy(plugin: Any) -> list[str]:
         wrong.append(f"`cost` must lie in [0, 1], it is {plugin.cost!r}")
     if getattr(plugin, "risk", "low") not in ("low", "medium", "high"):
         wrong.append(f"`risk` is one of low, medium, high, not {plugin.risk!r}")
-    if getattr(plugin, "family", "none") not in ("wrap", "refit", "none"):
-        wrong.append(f"`family` is one of wrap, refit, none, not {plugin.family!r}")
+    if getattr(plugin, "family", "none") not in ("wrap", "refit", "none", "advice"):
+        wrong.append(f"`family` is one of wrap, refit, none, advice, not {plugin.family!r}")
+    if getattr(plugin, "family", "none") == "advice" and not callable(getattr(plugin, "expected", None)):
+        wrong.append("advice has a method `expected(case, params)`, which gives `saved` and `reason`")
     return wrong
 
 # %% ../../nbs/record/07_plugins.ipynb #plugin-model-3
@@ -159,6 +161,7 @@ def check_plugin(kind: str, plugin: Any) -> None:
     plugin = _instance(plugin)
     protocol = KINDS[one_of(kind, KINDS, "kind of plug-in")]
     members = {*getattr(protocol, "__annotations__", {}), *(n for n, m in vars(protocol).items() if callable(m) and not n.startswith("_"))}
+    members -= {"build"} if getattr(plugin, "family", None) == "advice" else set()
     wrong = [f"it lacks `{m}`" for m in sorted(members) if not hasattr(plugin, m)] + _WRONG[kind](plugin)
     if wrong:
         raise PluginError(f"{type(plugin).__module__}.{type(plugin).__qualname__} is no {kind}: {'; '.join(wrong)}.")

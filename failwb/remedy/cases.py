@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['Case', 'cutoff_time', 'late_cutoff', 'window', 'in_window', 'models_of', 'evidence_digest', 'labelled', 'load_case',
-           'case_of', 'inside', 'predict_loss', 'candidate']
+           'case_of', 'inside', 'predict_loss', 'as_logged', 'served_answers', 'served_loss', 'candidate']
 
 # %% ../../nbs/remedy/01_cases.ipynb #c401c3a9
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,12 @@ import pandas as pd
 
 from ..models.answer import answer
 from ..models.checkpoint import Checkpoint, checkpoint_by_sha, load_checkpoint
+from ..models.outputs import line_of
 from ..record.contract import Contract
 from ..record.plugins import load
 from ..record.predicate import match, outside
 from ..record.tables import canonical, features, file_sha, read_table, sha
-from ..record.task import Task, losses, task_of
+from ..record.task import PROBABILITY, Task, losses, task_of
 
 # %% ../../nbs/remedy/01_cases.ipynb #c9c67518
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,7 @@ class Case:
     reference: pd.DataFrame  # training table of `base`: row, x.*, label, weight
     develop: pd.DataFrame  # labelled develop rows: event_id, subject, time, label, label_time, x.*
     contract: Contract
+    registry: Path | None = None  # folder of all checkpoints, where another one may be worth serving
 
     @property
     def task(self) -> Task:
@@ -100,19 +102,19 @@ def labelled(rows: pd.DataFrame, split: str) -> pd.DataFrame:
     return rows[(rows["split"] == split) & rows["loss"].notna()].reset_index(drop=True)
 
 
-def load_case(target: dict, causes: Sequence[dict], open_rows: pd.DataFrame, base: Checkpoint,
-              previous: Checkpoint | None, reference: pd.DataFrame, contract: Contract, train_before: str | None) -> Case:
+def load_case(target: dict, causes: Sequence[dict], open_rows: pd.DataFrame, base: Checkpoint, previous: Checkpoint | None,
+              reference: pd.DataFrame, contract: Contract, train_before: str | None, registry: Path | None = None) -> Case:
     "Build the case of `target` (predicate, excludes), with the labels that had arrived before `train_before` (None: all)."
     develop = labelled(open_rows, "develop")
     if train_before is not None:
         develop = develop[develop["label_time"] < pd.Timestamp(train_before)].reset_index(drop=True)
-    return Case(target["predicate"], target["excludes"], list(causes), base, previous, reference, develop, contract)
+    return Case(target["predicate"], target["excludes"], list(causes), base, previous, reference, develop, contract, registry)
 
 
 def case_of(plan: dict, open_rows: pd.DataFrame, checkpoints: Path, references: Path, contract: Contract) -> Case:
     "Rebuild the case that `plan` was made from; the causes are left out, because a plan already holds its parameters."
     base, previous, reference = models_of(checkpoints, references, plan["checkpoint"])
-    return load_case(plan, [], open_rows, base, previous, reference, contract, plan["window"]["train_before"])
+    return load_case(plan, [], open_rows, base, previous, reference, contract, plan["window"]["train_before"], checkpoints)
 
 # %% ../../nbs/remedy/01_cases.ipynb #1169b760
 def inside(case: Case, rows: pd.DataFrame) -> np.ndarray:
@@ -123,7 +125,31 @@ def inside(case: Case, rows: pd.DataFrame) -> np.ndarray:
 # %% ../../nbs/remedy/01_cases.ipynb #2aa333ad
 def predict_loss(model: Any, rows: pd.DataFrame, case: Case) -> pd.DataFrame:
     "Return the score of labelled `rows` by `model`, and every loss of the task; the index is that of `rows`."
-    answers = answer(model, case.task, features(rows)[list(case.base.features)])
+    task = replace(case.task, threshold=line_of(model, case.task.threshold))
+    answers = answer(model, task, features(rows)[list(case.base.features)])
+    return answers[["score"]].join(losses(task, answers, rows["label"]))
+
+# %% ../../nbs/remedy/01_cases.ipynb #cases-served-code
+def as_logged(case: Case, rows: pd.DataFrame) -> pd.DataFrame:
+    "Return prediction, score (and `p.<class>` of many classes) of `rows` as the log has them; missing where another checkpoint answered."
+    numbers = ["score", *(PROBABILITY + label for label in case.task.labels)] if case.task.kind == "multiclass" else ["score"]
+    found = rows.reindex(columns=["checkpoint", "prediction", *numbers])
+    return found.drop(columns="checkpoint").where(found["checkpoint"] == case.base.sha256).astype({"prediction": "str"} | dict.fromkeys(numbers, "float64"))
+
+
+def served_answers(case: Case, rows: pd.DataFrame) -> pd.DataFrame:
+    "Return what was answered to `rows`: as logged, and where the log is silent as the served model answers; the index is that of `rows`."
+    logged = as_logged(case, rows)
+    silent = logged.isna().any(axis=1).to_numpy()
+    if case.base.model is None or not silent.any():
+        return logged
+    asked = answer(case.base.model, case.task, features(rows[silent])[list(case.base.features)])
+    return logged.fillna(asked)
+
+
+def served_loss(case: Case, rows: pd.DataFrame) -> pd.DataFrame:
+    "Return the score that labelled `rows` were served with, and every loss of the task, as `predict_loss` does of a model."
+    answers = served_answers(case, rows)
     return answers[["score"]].join(losses(case.task, answers, rows["label"]))
 
 # %% ../../nbs/remedy/01_cases.ipynb #9ca6e3ad

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['CHUNK', 'Track', 'UNSHIPPED', 'HELD', 'from_outside', 'load_new', 'check_promise', 'check_model', 'Mend',
-           'artifact_of', 'mends', 'candidate_of', 'opened_segments', 'untaught', 'judges_of', 'errors_of', 'worsening',
-           'verdict_on', 'on_mend', 'on_pattern', 'matched_right', 'on_failures', 'on_all', 'settle_verdicts',
-           'other_patterns', 'regress', 'mended_rows', 'other_rows', 'failure_sentences', 'headline',
-           'regress_markdown']
+           'artifact_of', 'mends', 'candidate_of', 'opened_segments', 'untaught', 'judges_of', 'errors_of',
+           'errors_served', 'worsening', 'verdict_on', 'on_mend', 'on_pattern', 'matched_right', 'on_failures',
+           'on_all', 'settle_verdicts', 'other_patterns', 'regress', 'mended_rows', 'other_rows', 'failure_sentences',
+           'headline', 'regress_markdown']
 
 # %% ../../nbs/remedy/11_regress.ipynb #regress-imports
 from collections.abc import Callable, Iterator
@@ -21,6 +21,7 @@ import pandas as pd
 from ..models.answer import answer
 from ..models.checkpoint import Checkpoint, checkpoint_by_sha, current_checkpoint, load_checkpoint
 from ..models.load import load_model
+from ..models.outputs import line_of
 from ..record.markdown import plain
 from ..record.contract import Contract
 from ..record.errors import FailwbError, ModelError, one_of
@@ -28,7 +29,7 @@ from ..record.plugins import known
 from ..record.predicate import pattern_rows, words
 from ..record.tables import features, settle, sha
 from ..record.task import task_of
-from .cases import Case, candidate, case_of, evidence_digest, inside, predict_loss
+from .cases import Case, candidate, case_of, evidence_digest, inside, predict_loss, served_loss
 from .change import table
 from .experiment import read_plans
 from .promote import judged_candidate
@@ -42,7 +43,7 @@ def from_outside(source: str, contract: Contract, rows: pd.DataFrame, served: Ch
     "Try and load a model in any known form; its threshold is that of the `served` one."
     loaded = load_model(source, contract, features(rows)[contract.features], kind=kind, trust=trust)
     about = {"positive": contract.positive, "negative": contract.negative, "task": contract.task, "classes": tuple(contract.classes or ())}
-    return Checkpoint(Path(source).stem, loaded.form.sha256, loaded.model, loaded.features, **about, threshold=served.threshold, origin="file", kind=loaded.form.kind)
+    return Checkpoint(Path(source).stem, loaded.form.sha256, loaded.model, loaded.features, **about, threshold=line_of(loaded.model, served.threshold), origin="file", kind=loaded.form.kind)
 
 
 def load_new(source: str, wb: Workbench, rows: pd.DataFrame, served: Checkpoint, kind: str | None = None, trust: bool = False) -> Checkpoint:
@@ -152,8 +153,6 @@ Track = Callable[..., Iterator]
 
 def errors_of(model: Checkpoint, rows: pd.DataFrame, case: Case, track: Track, what: str) -> np.ndarray:
     "Return 1.0 for each of the labelled `rows` that `model` answers wrongly, else 0.0; `what` stands at the progress bar."
-    if model.model is None:  # served, but only its log is at hand: what it answered then
-        return rows["loss"].to_numpy(float)
     parts, case = [np.zeros(0)], replace(case, base=model)
     for start in track(range(0, len(rows), CHUNK), what):
         try:
@@ -163,6 +162,11 @@ def errors_of(model: Checkpoint, rows: pd.DataFrame, case: Case, track: Track, w
         except Exception as problem:  # whatever an unknown model may raise
             raise _unfit(model, f"it does not answer requests ({type(problem).__name__}: {problem}).") from problem
     return np.concatenate(parts)
+
+
+def errors_served(rows: pd.DataFrame, case: Case) -> np.ndarray:
+    "Return 1.0 for each of the labelled `rows` that was served a wrong answer, else 0.0; where only the log is at hand, by the log."
+    return (rows["loss"] if case.base.model is None else served_loss(case, rows)["error"]).to_numpy(float)
 
 
 def worsening(before: np.ndarray, now: np.ndarray, units: np.ndarray, seed: int, permutations: int) -> dict[str, Any]:
@@ -191,7 +195,8 @@ def on_mend(wb: Workbench, mend: Mend, model: Checkpoint, open_rows: pd.DataFram
     if len(np.unique(units)) < least:
         return about | dict.fromkeys(("then", "mended", "now", "worse", "low", "high")) | {"p": 1.0, "rows": len(rows), "units": len(np.unique(units))}
     what = f"Replaying {plan['pattern']}"
-    then, mended, now = (errors_of(one, rows, case, wb.progress, what) for one in (case.base, candidate_of(mend, case), model))
+    then = errors_served(rows, case)
+    mended, now = (errors_of(one, rows, case, wb.progress, what) for one in (candidate_of(mend, case), model))
     means = {"then": then.mean(), "mended": mended.mean(), "now": now.mean()}
     return settle(about | means | worsening(mended, now, units, plan["seeds"][0], plan["permutations"]))
 
@@ -262,7 +267,7 @@ def regress(wb: Workbench, source: str, every: bool = False, allow: int = 0, kin
     check_model(model, rows, wb.contract)
     alpha, margin, least = rules["alpha"], rules["margins"]["global"], max(rules["units_minimum"], wb.contract.k_anonymity)
     case = Case([], [], [], served, None, rows[:0], rows[:0], wb.contract)
-    then, now = (errors_of(one, rows, case, wb.progress, "Replaying known predictions") for one in (served, model))
+    then, now = errors_served(rows, case), errors_of(model, rows, case, wb.progress, "Replaying known predictions")
     mended = [on_mend(wb, mend, model, rows, least) for mend in mends(wb, every)]
     overall = on_all(rows, then, now, margin, alpha, rules["permutations"])
     regressed = settle_verdicts(mended, overall, alpha, margin)

@@ -11,7 +11,6 @@ __all__ = ['WEST', 'BASE', 'CANDIDATE', 'GREY', 'TRAINING', 'Setting', 'judging_
 
 # %% ../../nbs/remedy/05_trial.ipynb #df5ebdd5
 import io
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,8 +22,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.pipeline import Pipeline
 
-import failwb.remedy.remedies  # noqa: F401  reached by entry points: imported so that their code is in the digest
+import failwb.remedy.advice  # noqa: F401  reached by entry points, as the next five: imported so that their code is in the digest
+import failwb.remedy.deployment  # noqa: F401
+import failwb.remedy.inputs  # noqa: F401
+import failwb.remedy.recipes  # noqa: F401
+import failwb.remedy.scores  # noqa: F401
+import failwb.remedy.weights  # noqa: F401
 from ..models.checkpoint import Checkpoint, save_checkpoint
+from ..models.outputs import Routed, inner, line_of
 from ..models.train import fit, make_pipeline
 from ..record.markdown import plain
 from ..record.contract import Contract, contract_yaml, load_contract
@@ -32,7 +37,7 @@ from ..record.plugins import load
 from ..record.predicate import words
 from ..record.records import Trial
 from ..record.tables import canonical, features, file_sha, read_json, read_table, settle, sha, write_json, write_table
-from .cases import Case, candidate, case_of, in_window, inside, predict_loss
+from .cases import Case, candidate, case_of, in_window, inside, predict_loss, served_answers, served_loss
 from .remedies import lessons
 from .statistics import noninferior, sign_flip
 
@@ -72,7 +77,7 @@ def example_orders(n: int, seed: int, cents: bool) -> pd.DataFrame:
     time = pd.Series(pd.Timestamp("2026-01-05", tz="UTC").as_unit("us") + hours)
     return pd.DataFrame({
         "event_id": [f"{seed}-{i:05d}" for i in range(n)], "subject": [f"{seed}-{i // 2:05d}" for i in range(n)], "time": time,
-        "label_time": time + pd.Timedelta(days=1), "label": np.where(returned, "yes", "no"), "loss": 0.0,  # known; its value plays no part, because both models are scored anew
+        "label_time": time + pd.Timedelta(days=1), "label": np.where(returned, "yes", "no"), "loss": 0.0,  # known; its value plays no part
         "x.amount": amount * np.where((region == "west") & cents, 100.0, 1.0), "x.region": region})
 
 # %% ../../nbs/remedy/05_trial.ipynb #2947ed8c
@@ -111,6 +116,8 @@ def example_workbench(root: Path, *changes: dict[str, Any]) -> list[str]:
     (root / "contract.yaml").write_text(contract_yaml(contract))
     checkpoint = example_checkpoint(root)
     orders = example_orders(1600, seed=2, cents=True).assign(checkpoint=checkpoint.sha256)
+    case = Case(WEST, [], [], checkpoint, None, orders[:0], orders[:0], contract)
+    orders = orders.assign(**served_answers(case, orders))
     split = np.where(np.arange(1600) // 2 % 2 == 0, "confirm", "develop")
     write_table(orders[split == "confirm"].assign(split="confirm"), root / "out/split/confirm.parquet")
     write_table(orders[split == "develop"].assign(split="develop"), root / "out/split/open.parquet")
@@ -133,33 +140,26 @@ class Comparison:
 
 # %% ../../nbs/remedy/05_trial.ipynb #187e9581
 def compare(setting: Setting) -> Comparison:
-    "Build the candidate for each seed and score it beside the baseline."
+    "Build the candidate for each seed and score it beside what was served."
     case, rows = setting.case, setting.rows
     seeds = setting.plan["seeds"] if setting.plan["family"] == "refit" else setting.plan["seeds"][:1]
     models = [candidate(setting.plan, case, seed) for seed in seeds]
     losses = [predict_loss(model, rows, case) for model in models]
     by_seed = [float(loss.loc[setting.hit, "error"].mean()) for loss in losses]
-    return Comparison(predict_loss(case.base.model, rows, case), settle(sum(losses) / len(losses)), settle(by_seed), models[0])
+    return Comparison(served_loss(case, rows), settle(sum(losses) / len(losses)), settle(by_seed), models[0])
 
 # %% ../../nbs/remedy/05_trial.ipynb #a81cce0f
-def _parts(model: Any) -> Iterator[Any]:
-    "Yield the fitted leaves of a model: steps of pipelines, members of ensembles."
-    inner = [step for _, step in model.steps] if isinstance(model, Pipeline) else getattr(model, "estimators_", None)
-    if inner is None:
-        yield model
-    else:
-        for part in np.ravel(np.asarray(inner, dtype=object)):
-            yield from _parts(part)
-
-
 def operations(model: Any) -> int:
-    "Count the operations of one prediction: a deterministic stand-in for latency (steps + tree levels + coefficients)."
-    total = 0
-    for part in _parts(model):
-        trees = [tree for level in getattr(part, "_predictors", []) for tree in level]
-        depth = part.tree_.max_depth if hasattr(part, "tree_") else sum(tree.get_max_depth() for tree in trees)
-        total += 1 + int(depth) + int(np.size(getattr(part, "coef_", ())))
-    return total
+    "Count the operations of one prediction: a deterministic stand-in for latency (steps + tree levels + coefficients); of a model and an expert the dearer."
+    inside = inner(model) or np.ravel(np.asarray(getattr(model, "estimators_", []), dtype=object)).tolist()
+    if isinstance(model, Routed):
+        return 1 + max(map(operations, inside))
+    within = sum(map(operations, inside))
+    if isinstance(model, Pipeline) or hasattr(model, "estimators_"):
+        return within
+    trees = [tree for level in getattr(model, "_predictors", []) for tree in level]
+    depth = model.tree_.max_depth if hasattr(model, "tree_") else sum(tree.get_max_depth() for tree in trees)
+    return 1 + within + int(depth) + int(np.size(getattr(model, "coef_", ()))) + len(getattr(model, "steps", ()))
 
 # %% ../../nbs/remedy/05_trial.ipynb #5ed16fcc
 def scope_rows(setting: Setting, scope: str) -> np.ndarray:
@@ -357,7 +357,7 @@ def keep_trial(setting: Setting, comparison: Comparison, trial: dict[str, Any], 
     "Write the candidate's artifact to the folder `out`, and trial.json, which names the sha256 of each of its files."
     base, folder = setting.case.base, Path(out) / "candidate"
     save_checkpoint(folder, comparison.model, features=list(base.features), positive=base.positive, negative=base.negative,
-                    task=base.task, classes=base.classes, threshold=base.threshold, reference=base.reference, parent=base.version, origin="candidate", notes=base.notes)
+                    task=base.task, classes=base.classes, threshold=line_of(comparison.model, base.threshold), reference=base.reference, parent=base.version, origin="candidate", notes=base.notes)
     if setting.plan["family"] == "refit":
         write_table(training_table(setting), folder / TRAINING)
     artifact = {path.name: file_sha(path) for path in sorted(folder.iterdir())}
