@@ -1,4 +1,4 @@
-"""nannyml: drift of features and target, missing, unseen and out-of-range values, in its default ten chunks."""
+"""nannyml: drift of features and target, missing, unseen and out-of-range values, in ten chunks."""
 
 import nannyml as nml
 import pandas as pd
@@ -11,10 +11,10 @@ TARGET = "(target)"
 def alerts(result, column: str) -> tuple[float, float]:
     "Return the share of analysis chunks with an alert for `column` (the most of its methods), and the largest value."
     table = result.filter(period="analysis").to_df()
-    own = table[column] if column in table else pd.DataFrame()
+    own = table.loc[:, [c for c in table.columns if c[0] == column]]  # (column, method, figure) or (column, figure)
     share = [float(own[c].astype(float).mean()) for c in own if c[-1] == "alert"]
     value = [float(own[c].astype(float).max()) for c in own if c[-1] == "value"]
-    return max(share, default=0.0), max(value, default=0.0)
+    return max(share), max(value)
 
 
 def find(rows: Rows) -> dict:
@@ -29,7 +29,8 @@ def find(rows: Rows) -> dict:
         before[n], now[n] = before[n].astype("category"), now[n].astype("category")
     columns = [*numeric, *categorical, TARGET]
     levels = [*categorical, *([TARGET] if of_class else [])]
-    drifting = nml.UnivariateDriftCalculator(column_names=columns, treat_as_categorical=levels)
+    chunks = nml.chunk.CountBasedChunker(10, incomplete="append")  # or a last chunk of a few rows raises every alert
+    drifting = nml.UnivariateDriftCalculator(column_names=columns, treat_as_categorical=levels, chunker=chunks)
     result = drifting.fit(before).calculate(now)
     strength, drift = {}, {}
     for column in columns:
@@ -44,7 +45,7 @@ def find(rows: Rows) -> dict:
     }
     for kind, (check, names) in checks.items():
         if names:
-            told = check(column_names=names).fit(before).calculate(now)
+            told = check(column_names=names, chunker=chunks).fit(before).calculate(now)
             strength[kind] = max(alerts(told, n)[0] for n in names)
     said = sorted((k for k in strength if strength[k] > 0), key=lambda o: -strength[o])
     return {"drift": drift, "category": said, "strength": strength}
