@@ -1,0 +1,119 @@
+"""Other tools on the same rows: which of them are here, what each can say, and one run of one of them, measured.
+
+A peer is an adapter in adapters/ and a list of exact versions in peers/; `make peers` makes its environment.
+What a peer cannot do is a key that its answer lacks: an empty cell, never a zero.
+"""
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+PLACE = HERE.parent / ".peers"
+CELLS = {  # name -> keys that its answer may have
+    "sliceline": {"patterns"},
+    "divexplorer": {"patterns"},
+    "pysubgroup": {"patterns"},
+    "errortree": {"patterns"},
+    "giskard": {"patterns", "category"},
+    "cleanlab": {"patterns", "category", "label_quality"},
+    "evidently": {"category", "drift"},
+    "nannyml": {"category", "drift"},
+    "retrain": {"remedy"},
+}
+OWN = {"errortree", "retrain"}  # scikit-learn alone: they run in the workbench's environment
+ONE_THREAD = dict.fromkeys(
+    ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "LOKY_MAX_CPU_COUNT"), "1"
+)
+SILENT = {"DO_NOT_TRACK": "1", "GSK_DISABLE_ANALYTICS": "True", "NML_DISABLE_USAGE_LOGGING": "1", "HF_HUB_OFFLINE": "1"}
+NO_MEMORY = ("MemoryError", "bad_alloc", "Cannot allocate memory", "can't start new thread", "failed to map segment")
+PATIENCE = 4  # seconds of the clock for each allowed CPU second, for what waits and never works
+
+
+def python(name: str) -> Path:
+    "Return the interpreter that runs the peer `name`."
+    return Path(sys.executable) if name in OWN else PLACE / name / "bin/python"
+
+
+def ready(name: str) -> bool:
+    "Return whether the peer can run here."
+    return name in OWN or (PLACE / name / ".ready").is_file()
+
+
+def available() -> dict[str, str]:
+    "Return for each peer its version, or, where it is not `ready`, the reason."
+    return {name: _version(name) if ready(name) else "not installed. Hint: make peers" for name in CELLS}
+
+
+def _version(name: str) -> str:
+    if name in OWN:
+        return f"scikit-learn {version('scikit-learn')}"
+    lines = (HERE / f"peers/{name}.txt").read_text(encoding="utf-8").lower().splitlines()
+    return next(line.partition("==")[2] for line in lines if line.startswith(f"{name}=="))
+
+
+def cells(name: str) -> set[str]:
+    "Return the keys that the answer of the peer `name` may have: what it can be scored on."
+    return set(CELLS[name])
+
+
+def run(name: str, folder: Path, limit_seconds: float = 120, limit_gib: float = 8) -> dict:
+    "Return the answer of `name` to the rows in `folder`, with its `seconds` (CPU, imports included) and `peak_mib`."
+    if not ready(name):
+        return {"failed": available()[name]}
+    said, log = folder / f"{name}.json", folder / f"{name}.log"
+    said.unlink(missing_ok=True)
+    limits = ["--seconds", str(limit_seconds), "--gib", str(limit_gib)]
+    command = [str(python(name)), "-m", f"adapters.{name}", str(folder.resolve()), *limits]
+    with tempfile.TemporaryDirectory() as home, open(log, "wb") as out:
+        alone = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME")}
+        alone |= ONE_THREAD | SILENT | {"HOME": home, "GSK_HOME": home}
+        child = subprocess.Popen(command, cwd=HERE, env=alone, stdout=out, stderr=out, start_new_session=True)
+        late, used = _wait(child, PATIENCE * limit_seconds + 60)
+    seconds = {"seconds": used.ru_utime + used.ru_stime}
+    written = json.loads(said.read_text(encoding="utf-8")) if child.returncode == 0 and said.is_file() else {}
+    if written and "failed" not in written:
+        return written | seconds
+    answer = written | {"failed": _reason(child.returncode, late, log, written.get("failed"))} | seconds
+    said.write_text(json.dumps(answer), encoding="utf-8")
+    return answer
+
+
+def _wait(child: subprocess.Popen, limit: float) -> tuple[bool, resource.struct_rusage]:
+    end, late = time.monotonic() + limit, False
+    while True:
+        pid, status, used = os.wait4(child.pid, os.WNOHANG)
+        if pid:
+            child.returncode = os.waitstatus_to_exitcode(status)
+            return late, used
+        if time.monotonic() > end and not late:
+            late = True
+            os.killpg(child.pid, signal.SIGKILL)
+        time.sleep(0.02)
+
+
+def _reason(code: int, late: bool, log: Path, message: str | None) -> str:
+    if late or code in (-signal.SIGXCPU, -signal.SIGKILL):
+        return "time"
+    text = log.read_text(encoding="utf-8", errors="replace").strip()
+    if any(word in text for word in NO_MEMORY):
+        return "memory"
+    return message or f"exit code {code}: {text.splitlines()[-1][:300] if text else 'it said nothing'}"
+
+
+if __name__ == "__main__":
+    for one, said in available().items():
+        print(f"{one:12} {said:40} {', '.join(sorted(cells(one)))}")
+    if len(sys.argv) > 1:
+        place = Path(sys.argv[1])
+        for one in sys.argv[2:] or [n for n in CELLS if ready(n)]:
+            told = run(one, place)
+            shown = {k: v for k, v in told.items() if not isinstance(v, list | dict)}
+            print(one, json.dumps(shown | {"patterns": [p.get("predicate") for p in told.get("patterns", [])[:3]]}))
