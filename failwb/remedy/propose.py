@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['RISKY', 'Flips', 'Margins', 'stage', 'Rules', 'Idea', 'prior', 'expected_value', 'worth', 'objection', 'not_at_hand',
-           'valued', 'looked_at', 'advised', 'consider', 'best', 'size_of', 'passed', 'probe', 'choose_plans',
-           'guardrails', 'rollback', 'success', 'plan_of', 'plan_id', 'settle_round', 'undecided', 'decided',
-           'remedy_row', 'learns', 'completed', 'ideas_for', 'unrefuted', 'outputs', 'write_plans', 'propose']
+           'valued', 'looked_at', 'advised', 'backing', 'consider', 'best', 'size_of', 'passed', 'probe',
+           'choose_plans', 'guardrails', 'rollback', 'success', 'plan_of', 'plan_id', 'settle_round', 'undecided',
+           'decided', 'remedy_row', 'learns', 'completed', 'ideas_for', 'unrefuted', 'outputs', 'write_plans',
+           'propose']
 
 # %% ../../nbs/remedy/04_propose.ipynb #5628eea9
 from collections.abc import Callable, Sequence
@@ -158,12 +159,17 @@ def advised(idea: dict, params: dict, told: dict, chance: float) -> Idea:
     return Idea(**idea, params=settle(params), prior=chance, value=settle(chance * told["saved"]), reason=told["reason"], worth=settle(idea["support"] * chance * told["saved"]))
 
 
+def backing(remedy: Any, case: Case, cause: dict | None) -> float:
+    "Return the support of `cause` divided by its place among those of the pattern; half of it for a remedy that no cause calls for."
+    place = next((k for k, c in enumerate(case.causes, 1) if c is cause), 1)
+    return (cause or {}).get("support", 1.0) / place * (1.0 if remedy.categories else 0.5)
+
+
 def consider(remedy: Any, case: Case, rows: pd.DataFrame, idea: dict, rounds: Sequence[dict], evidence: str,
              rules: Rules) -> Idea:
     "Ask `remedy` for parameters, simulate it on `rows` and value it; a rejection becomes the idea's reason."
     cause = cause_for(remedy.categories, case)
-    idea = idea | {"remedy": remedy, "cause": cause["category"] if cause else "unknown",
-                   "support": (cause or {}).get("support", 1.0) * (1.0 if remedy.categories else 0.5)}
+    idea = idea | {"remedy": remedy, "cause": cause["category"] if cause else "unknown", "support": backing(remedy, case, cause)}
     if reason := not_at_hand(remedy, case):
         return Idea(**idea, reason=reason)
     chance = prior(rounds, evidence, remedy.name, idea["cause"])
