@@ -204,7 +204,7 @@ def test_a_remedy_mends_what_it_is_for(name, tmp_path):
     remedy, case = REMEDIES[name], case_for(name, "binary", tmp_path)
     teacher, judges = earlier_and_later(case) if name == "label_shift_correction" else halves(case)
     judges = judges[inside(case, judges)]
-    loss = "log_loss" if name == "label_shift_correction" else "error"  # that model is too sure to turn an answer
+    loss = "log_loss" if name == "label_shift_correction" else "error"  # it is too sure to turn an answer
     served = served_loss(case, judges)[loss].mean()
     model = remedy.build(teacher, settle(remedy.parameters(case)), seed=1)
     mended = predict_loss(model, judges, case)[loss].mean()
