@@ -188,7 +188,8 @@ def test_a_remedy_gives_a_candidate_that_answers_and_can_be_kept(name, task, tmp
 
 
 MENDS = """
-category_mapping deduplicate fallback feature_drop jtt label_shift_correction multicalibrate oversample pin prune_relabel
+category_mapping deduplicate fallback feature_drop jtt label_shift_correction multicalibrate oversample pin
+prune_relabel
 recalibrate retune slice_expert slice_reweight slice_threshold threshold unit_fix
 """
 ALWAYS = """
