@@ -69,8 +69,9 @@ def cause_html(cause: dict[str, Any]) -> str:
 
 # %% ../../nbs/lab/00_workspace.ipynb #40ed7d37
 def remedies_html(remedies: list[dict[str, Any]]) -> str:
-    "Write the remedies that were considered, as they were ranked: the gain that a simulation on select rows promised, and what was decided."
-    rows = [[html.escape(term(r["remedy"])), points(r.get("effect")), percent(r.get("power"), 0), badge("not tried" if r["decision"] == "refused" else r["decision"]), html.escape(str(r["reason"]))] for r in remedies]
+    "Write the remedies that answer a cause of the pattern, as they were ranked: the gain that a simulation on select rows promised, and what was decided."
+    rows = [[html.escape(term(r["remedy"])), points(r.get("effect")), percent(r.get("power"), 0), badge("not tried" if r["decision"] == "refused" else r["decision"]), html.escape(str(r["reason"]))] for r in remedies
+            if r.get("cause") != "unknown" or r.get("params", {}) is not None]  # the others answer other causes
     return table_html(["remedy", "simulated gain", "power", "decision", "why"], rows, "lrrll")
 
 

@@ -7,8 +7,8 @@ __all__ = ['DECIDED', 'SECTIONS', 'ACTIONS', 'SCALE_OF', 'lead', 'page', 'sectio
            'lacking_note', 'map_picture', 'number_mark', 'map_section', 'decided_rows', 'decided', 'clean_bill',
            'to_do', 'health_line', 'home', 'pattern_row', 'pattern_table', 'withheld_note', 'patterns_index',
            'found_rows', 'trial_rows', 'error_chart', 'rule', 'pattern_facts', 'speaks', 'cause_rows', 'number',
-           'cause_section', 'drift_chart', 'remedy_table', 'plan_list', 'alternative', 'one_pattern', 'standing',
-           'scale_table', 'cross_table', 'catalog_index']
+           'cause_section', 'drift_chart', 'answers_other', 'remedy_table', 'plan_list', 'alternative', 'one_pattern',
+           'standing', 'scale_table', 'cross_table', 'catalog_index']
 
 # %% ../../nbs/publish/09_pages.ipynb #18540b33
 import html
@@ -332,17 +332,25 @@ def drift_chart(story: Story, causes: list[dict]) -> str:
            f"{'that the model was trained on' if story.at_hand.get('reference', True) else 'of the first third of the weeks'}; {percent(weeks['share_outside'].max())} at most.")
     return raw(columns(weeks["share_outside"].tolist(), [str(w + 1) for w in weeks["week"]], key))
 
+# %% ../../nbs/publish/09_pages.ipynb #pages-remedies
+def answers_other(r: dict) -> bool:
+    "Return whether the remedy of `r` answers none of the pattern's causes, so that there is nothing to say about it."
+    return r.get("cause") == "unknown" and r.get("params", {}) is None
+
 
 def remedy_table(story: Story, p: dict, here: str) -> str:
     "Show the remedies that were considered for a pattern, best first, and why each was planned or not."
-    rows = []
-    for r in story.remedies:
-        if r["pattern"] == p["id"]:
+    mine, rows = [r for r in story.remedies if r["pattern"] == p["id"]], []
+    for r in mine:
+        if not answers_other(r):
             effect = f"{points(r.get('effect'))} ± {percent(r.get('se'))}" if not absent(r.get("effect")) else "–"
             name = link(term(story, r["remedy"]), f"reference/remedies/{r['remedy']}", here)
-            rows.append([name, effect, percent(r.get("power"), 0), "planned" if r["decision"] == "plan"
-                         else "not planned", plain(r.get("reason") or "")])
-    return table(["Remedy", "Simulated gain", "Power", "Decision", "Because"], rows, "lrrll")
+            rows.append([name, effect, percent(r.get("power"), 0), {"plan": "planned", "advise": "advice"}.get(r["decision"], "not planned"),
+                         plain(r.get("reason") or "")])
+    others = sum(map(answers_other, mine))
+    rest = f"{plural(others, 'other remedy answers', 'other remedies answer')} other causes."
+    shown = table(["Remedy", "Simulated gain", "Power", "Decision", "Because"], rows, "lrrll")
+    return page(shown, rest) if others else shown
 
 # %% ../../nbs/publish/09_pages.ipynb #826e9ef9
 def plan_list(story: Story, p: dict, here: str) -> str:

@@ -43,7 +43,7 @@ def remedy_record(story: Story, name: str, here: str) -> str:
 
 # %% ../../nbs/publish/10_reference.ipynb #1760a154
 FAMILIES = {"wrap": "wraps the served model; nothing is fitted again", "refit": "trains the model again",
-            "none": "changes nothing"}
+            "none": "changes nothing", "advice": "builds no model; it says what to do and what that is expected to save"}
 
 
 def one_remedy(story: Story, name: str) -> str:

@@ -87,7 +87,7 @@ def learner_of(case: Case, feature: str) -> Any:
     numeric, number = [f for f in others if f in case.contract.numeric], feature in case.contract.numeric
     if not others or known.sum() < ENOUGH or X.loc[known, feature].nunique() < 2:
         return None
-    recipe = make_pipeline(numeric, [f for f in others if f not in numeric], seed=0, max_iter=40, max_leaf_nodes=8, task="regression" if number else "binary")
+    recipe = make_pipeline(numeric, [f for f in others if f not in numeric], seed=0, max_iter=12, max_leaf_nodes=8, task="regression" if number else "binary")
     y = X.loc[known, feature]
     return recipe.fit(X.loc[known, others], y.to_numpy(float) if number else y.to_numpy(object))
 

@@ -106,10 +106,11 @@ def best_line(case: Case, rows: pd.DataFrame) -> float:
     for line in (case.task.threshold, *LINES):
         task = replace(case.task, threshold=float(line))
         loss = losses(task, answers_of(task, P), labels)
-        found.append((settle(float(loss["error"].mean())), settle(float(loss["cost"].mean())), settle(abs(float(line) - case.task.threshold)), float(line)))
+        found.append((settle(float(loss["error"].mean())), settle(float(loss["cost"].mean())), settle(abs(float(line) - case.task.threshold)), float(line), loss["error"].to_numpy()))
     allowed = [f for f in found if f[1] <= found[0][1]]
-    if (best := min(allowed, key=lambda f: (f[0], f[2], f[3])))[0] >= found[0][0]:
-        raise Reject(f"No other line makes fewer errors here at no greater cost than {case.task.threshold:g}.")
+    best = min(allowed, key=lambda f: (f[0], f[2], f[3]))
+    if not (gain := found[0][4] - best[4]).mean() > 1.645 * gain.std() / np.sqrt(len(gain)):
+        raise Reject(f"No other line makes clearly fewer errors here, at no greater cost, than {case.task.threshold:g}.")
     return best[3]
 
 
@@ -174,7 +175,7 @@ def groups_of(case: Case) -> list[list[dict]]:
         values = case.develop["x." + name].dropna()
         if name in case.contract.numeric:
             edges = [None, *settle(np.unique(np.quantile(values.to_numpy(float), (0.25, 0.5, 0.75)))).tolist(), None] if len(values) else []
-            found += [[{"feature": name, "op": "in"} | empty | {"low": low, "high": high}] for low, high in zip(edges, edges[1:])]
+            found += [[{"feature": name, "op": "in"} | empty | {"low": low, "high": high}] for low, high in zip(edges[:-1], edges[1:], strict=True)]
         else:
             found += [[{"feature": name, "op": "=="} | empty | {"value": level}] for level in sorted(values.value_counts().index[:LARGEST])]
     return found

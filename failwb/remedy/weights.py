@@ -137,7 +137,7 @@ def first_of_each(table: pd.DataFrame, digits: int) -> np.ndarray:
 class Deduplicate:
     "Refit with each training row once."
 
-    name, term, family = "deduplicate", "de-duplication", "refit"
+    name, term, family = "deduplicate", "deduplication", "refit"
     categories = ("duplicate-or-leak", "label-noise")
     cost, risk, what = 0.3, "low", __doc__
     when = "Training rows repeat one another, in the failing slice more than elsewhere."
