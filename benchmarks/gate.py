@@ -167,3 +167,256 @@ def cell(metric: str, effect: str, rows: int, events: int, experiments: int, sou
     planned = power(source.effect * events, float(source.gain.sum(axis=1).std(ddof=1)), rows // events, alpha)
     return {"metric": metric, "effect": effect, "rows": rows, "events": events, "powered": rows >= needed.n_needed, "needed": needed.n_needed, "planned": planned,
             "seen": float((test["p"] <= alpha).mean()), "covered": float(((test["low"] <= source.effect) & (source.effect <= test["high"])).mean()), **share}
+
+
+def at_size(metric: str, events: int, experiments: int, source: World) -> dict:
+    "Return how often the large effect is seen with just as many rows as the plan needs."
+    alpha = round_alpha(ALPHA, 1)
+    rows = -(-sized(source, 700, source.effect, alpha).n_needed // events) * events
+    base, candidate, units = draw(source, rows, experiments, [99, METRICS.index(metric), events])
+    planned = power(source.effect * events, float(source.gain.sum(axis=1).std(ddof=1)), rows // events, alpha)
+    return {"metric": metric, "events": events, "rows": rows, "planned": planned, "seen": float((sign_flip(base - candidate, units, 0, PERMUTATIONS)["p"] <= alpha).mean())}
+
+
+# -- guardrails, families of plans, and the naive rule
+
+
+def guarded(rows: int, events: int, traded: float, worsening: float, experiments: int) -> dict:
+    "Return how often a guardrail of 0.01 holds and breaks where a candidate mends a share `traded` of rows and spoils that and `worsening` more."
+    rng, units = np.random.default_rng([rows, events, round(1000 * traded)]), rows // events
+    share = 4 * (rng.random((2, experiments, units, 1)) < 0.25) if events > 1 else np.ones((2, 1, 1, 1))  # a quarter of the subjects is touched, four times as often
+    spoil, mend = share[0] * (traded + worsening), share[1] * traded
+    luck = rng.random((experiments, units, events))  # below `spoil`: the candidate alone is wrong; from the top: the baseline alone, then both
+    candidate, base = (luck < spoil) | ((luck > 0.8) & (luck < 0.9)), (luck > 1 - mend) | ((luck > 0.8) & (luck < 0.9))
+    rail = noninferior(base.reshape(experiments, -1) * 1.0, candidate.reshape(experiments, -1) * 1.0, np.arange(rows) // events, 0.01, 0.95)
+    return {"rows": rows, "events": events, "traded": traded, "worsening": worsening, "holds": float(rail["holds"].mean()), "broken": float(rail["broken"].mean())}
+
+
+def candidates(source: World, saved: np.ndarray, rows: int, experiments: int, seed: list[int]) -> tuple[np.ndarray, np.ndarray]:
+    "Return gains (experiments, candidates, rows) on the same rows of candidates of which each mends or, below 0, spoils a share `saved` more than it trades."
+    rng, events = np.random.default_rng(seed), source.base.shape[1]
+    pick = rng.integers(0, len(source.base), (experiments, rows // events))
+    wrong = source.base[pick].reshape(experiments, 1, rows)
+    leaning = np.repeat(rng.beta(2, 2, (experiments, len(saved), rows // events)), events, axis=-1)  # some subjects gain, others lose
+    mend, spoil = 0.8 * leaning + np.maximum(0, saved)[:, None] / 0.3, 0.8 * (1 - leaning) * 0.3 / 0.7 + np.maximum(0, -saved)[:, None] / 0.7
+    luck = rng.random((experiments, len(saved), rows))
+    return np.where(wrong == 1, 1.0 * (luck < mend), -1.0 * (luck < spoil)), np.repeat(np.arange(rows // events), events)
+
+
+def family(rounds: int, m: int, rows: int, events: int, experiments: int) -> dict:
+    "Return how often a useless candidate is adopted at least once where each of `rounds` on the same confirm rows tries `m` of them."
+    source = world("error", "none", events, 20000)
+    gains, units = candidates(source, np.zeros(rounds * m), rows, experiments, [rounds, m, rows, events])
+    p = sign_flip(gains, units, 0, PERMUTATIONS)["p"].reshape(experiments, rounds, m)
+    by_round = [(np.array([holm(list(one)) for one in p[:, r]]).min(axis=1) <= round_alpha(ALPHA, r + 1)) for r in range(rounds)]
+    return {"rounds": rounds, "plans": m, "rows": rows, "events": events, "first": float(by_round[0].mean()), "ever": float(np.any(by_round, axis=0).mean())}
+
+
+def shipments(rows: int, events: int, helpful: int, experiments: int) -> dict:
+    "Return what is shipped by the naive rule and by the gate, of ten alternatives of which three do harm, `helpful` help and the rest do nothing."
+    saved, alpha = np.array([0.12] * helpful + [-0.03] * 3 + [0.0] * (7 - helpful)), round_alpha(ALPHA, 1)
+    source = world("error", "none", events, 20000)
+    found, units = candidates(source, saved, rows, experiments, [1, helpful, rows, events])
+    confirm, _ = candidates(source, saved, rows, experiments, [2, helpful, rows, events])
+    means = found.mean(axis=-1)
+    naive = np.where(means.max(axis=1) > 0, means.argmax(axis=1), -1)
+    order = np.argsort(-means, axis=1, kind="stable")[:, :2]  # the two most promising are planned
+    tests = sign_flip(np.take_along_axis(confirm, order[:, :, None], axis=1), units, 0, PERMUTATIONS)
+    adopted = []
+    for p, effect, low, high, which in zip(tests["p"], tests["effect"], tests["low"], tests["high"], order, strict=True):
+        plans = {f"{i}": plan("error", 0.12, 0, alpha, 2) for i in which}
+        records = {f"{i}": {"status": "done", "message": "", "rows": rows, "units": rows // events, "guardrails": [], "baseline_error": 0.3, "candidate_error": 0.3 - effect[k],
+                            "effect": float(effect[k]), "p": float(p[k]), "low": float(low[k]), "high": float(high[k])} for k, i in enumerate(which)}
+        adopted += [next((int(v["plan"]) for v in verdicts_of(plans, records) if v["selected"]), -1)]
+    kinds = {"useless": saved == 0, "harmful": saved < 0, "useful": saved > 0}
+    share = {f"{rule} {kind}": float(np.isin(pick, np.flatnonzero(mark)).mean()) for rule, pick in (("naive", naive), ("gate", np.array(adopted))) for kind, mark in kinds.items()}
+    return {"rows": rows, "events": events, "helpful": helpful, **share}
+
+
+# -- the ladder after rollout
+
+
+def stream(rate: float, rows: int, events: int, ladders: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    "Return 0/1 losses (ladders, rows) at `rate`, and the rows' subjects; each subject has its own rate and comes back among the next subjects' rows."
+    subjects = rows // events
+    own = rng.beta(3 * rate, 3 * (1 - rate), (ladders, subjects))
+    units = np.argsort(np.repeat(np.arange(subjects), events) + 20 * np.tile(np.arange(events), subjects), kind="stable") // events
+    return (rng.random((ladders, rows)) < own[:, units]) * 1.0, units
+
+
+def crossings(losses: np.ndarray, units: np.ndarray, bound: float, alpha: float, wait: int) -> np.ndarray:
+    "Return for each stream the row at which `monitor` would roll back, or the number of rows where it would not."
+    _, at = entries(losses[0], units, wait)
+    seen = np.array([entries(row, units, wait)[0] for row in losses])
+    refuted = evidence(seen, bound) >= np.log(1 / alpha)
+    rows = np.where(refuted.any(axis=1), at[refuted.argmax(axis=1)], losses.shape[1])
+    checked = [monitor(row, units, bound, alpha, wait=wait).crossed for row in losses[:5]]
+    assert [losses.shape[1] if c is None else c for c in checked] == rows[:5].tolist(), "the batch and `monitor` differ"
+    return rows
+
+
+def ladder(events: int, wait: int, ladders: int, rungs: int = 4, rows: int = 600) -> dict:
+    "Return how often a candidate that keeps its promise exactly is ever rolled back on a ladder, looked at after each row."
+    rng = np.random.default_rng([events, wait])
+    alarms = [crossings(*stream(0.12, rows, events, ladders, rng), 0.12, ALPHA / rungs, wait) < rows for _ in range(rungs)]
+    return {"events": events, "wait": wait, "alarm": float(np.any(alarms, axis=0).mean())}
+
+
+def detection(harm: float, events: int, wait: int, ladders: int, rows: int = 4000) -> dict:
+    "Return the rows that it takes to roll back a candidate whose error is `harm` above its promise."
+    at = crossings(*stream(0.12 + harm, rows, events, ladders, np.random.default_rng([9, events, wait])), 0.12, ALPHA / 4, wait)
+    half, nine = np.quantile(at, [0.5, 0.9])
+    return {"harm": harm, "events": events, "wait": wait, "half": int(half), "nine in ten": int(nine), "found": float((at < rows).mean())}
+
+
+# -- promises
+
+
+@dataclass(frozen=True)
+class Promise:
+    "A figure of a cell and the limit that it must keep, beyond the noise of the simulation."
+
+    name: str  # what is promised
+    where: str  # the cell
+    figure: float  # what was seen
+    limit: float  # what is allowed, noise included
+    most: bool = True  # `limit` is the most allowed, else the least
+
+    @property
+    def kept(self) -> bool:
+        "Return whether the figure keeps within its limit."
+        return self.figure <= self.limit if self.most else self.figure >= self.limit
+
+
+def most(nominal: float, experiments: int) -> float:
+    "Return the share that is passed by chance with probability `SUSPICION` where the true one is `nominal`."
+    return float(stats.binom.isf(SUSPICION, experiments, nominal)) / experiments
+
+
+def of_cell(found: dict, experiments: int) -> Iterator[Promise]:
+    "Yield what the gate promises of one cell."
+    alpha, where = round_alpha(ALPHA, 1), f"{found['metric']}, {found['effect']}, {found['rows']} rows, {found['events']} events"
+    if found["effect"] == "none":
+        yield Promise("p at most alpha where nothing is gained", where, found["seen"], most(alpha, experiments))
+    if found["effect"] == "traded" and found["powered"]:
+        yield Promise("p at most alpha, at most twice as often, where small gains pay for large losses", where, found["seen"], most(2 * alpha, experiments))
+    if found["effect"] in ("harmful", "none", "traded"):
+        yield Promise("no false adoption", where, found["adopt"], most(alpha, experiments))
+    if found["effect"] in ("none", "traded"):
+        yield Promise("not called harmful", where, found["harmful"], most(alpha, experiments))
+    if found["effect"] in ("small", "large") and found["planned"] >= TARGET:
+        yield Promise("power as planned", where, found["seen"], 1 - most(1 - found["planned"] + POINTS, experiments), most=False)
+    if found["powered"]:
+        yield Promise("the interval covers the truth (at least 94%)", where, found["covered"], 1 - most(0.06, experiments), most=False)
+    else:
+        yield Promise("nothing adopted with fewer rows than planned", where, found["adopt"], 0.0)
+
+
+def of_rest(sizes: list[dict], rails: list[dict], families: list[dict], ladders: list[dict], experiments: int) -> Iterator[Promise]:
+    "Yield what is promised beside the cells."
+    for one in sizes:
+        yield Promise("power of a plan with just the rows it needs", f"{one['metric']}, {one['events']} events, {one['rows']} rows", one["seen"], 1 - most(1 - one["planned"] + POINTS, experiments), most=False)
+    for rail in rails:
+        where = f"{rail['rows']} rows, {rail['events']} events, {rail['traded']:.1%} traded, worsening {rail['worsening']:g}"
+        if rail["worsening"] > 0:
+            yield Promise("a guardrail at its margin is not shown to hold", where, rail["holds"], most(0.05, experiments))
+        yield Promise("a guardrail at its margin is not called broken", where, rail["broken"], most(0.05, experiments))
+    for one in families:
+        where = f"{one['rounds']} rounds of {one['plans']} plans, {one['rows']} rows, {one['events']} events"
+        yield Promise("no useless plan adopted in a round", where, one["first"], most(round_alpha(ALPHA, 1), experiments))
+        yield Promise("no useless plan adopted in all rounds", where, one["ever"], most(ALPHA, experiments))
+    for one in ladders:
+        yield Promise("no false alarm on a ladder", f"{one['events']} events, wait {one['wait']}", one["alarm"], most(ALPHA, experiments // 2))
+
+
+# -- the run
+
+
+def cells(experiments: int, subjects: int) -> tuple[list[dict], list[dict]]:
+    "Run the grid; return its cells, and the plans of just the rows they need."
+    rails = {(rows, events): rest(4000, events, experiments) for rows, events in product(SIZES, EVENTS)}
+    found, sizes = [], []
+    for metric, events, effect in product(METRICS, EVENTS, EFFECTS):
+        source = world(metric, effect, events, subjects)
+        found += [cell(metric, effect, rows, events, experiments, source, rails[rows, events]) for rows in SIZES]
+        sizes += [at_size(metric, events, experiments, source)] if effect == "large" else []
+        print(".", end="", file=sys.stderr, flush=True)
+    print(file=sys.stderr)
+    return found, sizes
+
+
+def show(title: str, rows: list[dict], columns: dict[str, str]) -> None:
+    "Print a table; `columns` are names and formats."
+    print(f"\n{title}\n" + "  ".join(f"{name:>14}" for name in columns))
+    for row in rows:
+        print("  ".join(f"{row[name]:>14{form}}" for name, form in columns.items()))
+
+
+def by_size(found: list[dict]) -> list[dict]:
+    "Return one line for each metric, events and rows, the effects side by side."
+    lines: dict[tuple, dict] = {}
+    for one in found:
+        line = lines.setdefault((one["metric"], one["events"], one["rows"]), {"metric": one["metric"], "events": one["events"], "rows": one["rows"], "covered": 1.0})
+        line["covered"] = min(line["covered"], one["covered"])
+        line[f"{one['effect']} p"], line[f"{one['effect']} adopt"], line[f"{one['effect']} plan"] = one["seen"], one["adopt"], one["planned"]
+        if one["effect"] == "large":
+            line["needed"] = one["needed"]
+    return list(lines.values())
+
+
+def report(found: list[dict], sizes: list[dict], rails: list[dict], families: list[dict], shipped: list[dict], ladders: list[dict], rising: list[dict]) -> None:
+    "Print every table."
+    share, whole = ".3f", "d"
+    show("p ≤ 0.025, adoptions, power planned and seen, worst coverage of the 95% interval (needed: rows for power 0.8 at the large effect; fewer are underpowered)", by_size(found),
+         {"metric": "", "events": whole, "rows": whole, "needed": whole, "none p": share, "traded p": share, "none adopt": share, "traded adopt": share, "harmful adopt": share,
+          "small plan": share, "small p": share, "large plan": share, "large p": share, "large adopt": share, "covered": share})
+    show("Just the rows that the plan needs", sizes, {"metric": "", "events": whole, "rows": whole, "planned": share, "seen": share})
+    show("Guardrails with margin 0.01", rails, {"rows": whole, "events": whole, "traded": share, "worsening": share, "holds": share, "broken": share})
+    show("Many plans and rounds on the same confirm rows, none of them useful", families, {"rows": whole, "events": whole, "rounds": whole, "plans": whole, "first": share, "ever": share})
+    show("Ten alternatives, three of them harmful: share of worlds in which the pick is shipped", shipped,
+         {"rows": whole, "events": whole, "helpful": whole, **{f"{rule} {kind}": share for rule in ("naive", "gate") for kind in ("harmful", "useless", "useful")}})
+    show("False alarms on ladders of four rungs of 600 rows, looked at after every row", ladders, {"events": whole, "wait": whole, "alarm": share})
+    show("Rows until a candidate whose error is above its promised 12% is rolled back (at most 4,000)", rising, {"harm": share, "events": whole, "wait": whole, "half": whole, "nine in ten": whole, "found": share})
+
+
+def figures(found: list[dict], sizes: list[dict], rails: list[dict], families: list[dict], shipped: list[dict], ladders: list[dict], rising: list[dict], broken: int) -> dict:
+    "Return the figures by name."
+    named = {"experiments_per_cell": 0, "cells": len(found), "promises_broken": broken}
+    for metric in METRICS:
+        mine = [one for one in found if one["metric"] == metric]
+        named |= {f"{metric}_type_one": max(one["seen"] for one in mine if one["effect"] == "none"),
+                  f"{metric}_type_one_traded": max(one["seen"] for one in mine if one["effect"] == "traded"),
+                  f"{metric}_false_adoption": max(one["adopt"] for one in mine if one["effect"] in ("harmful", "none", "traded")),
+                  f"{metric}_coverage": min(one["covered"] for one in mine if one["powered"]),
+                  f"{metric}_power_lost": max(one["planned"] - one["seen"] for one in [*mine, *sizes] if one["metric"] == metric and one["planned"] >= TARGET)}
+    named |= {"guardrail_false_pass": max(rail["holds"] for rail in rails if rail["worsening"] > 0), "family_one_round": max(one["first"] for one in families),
+              "family_all_rounds": max(one["ever"] for one in families), "ladder_false_alarm": max(one["alarm"] for one in ladders)}
+    for one in shipped:
+        named |= {f"{rule}_{kind}_{one['rows']}_rows_{one['helpful']}_helpful": one[f"{rule} {kind}"] for rule in ("naive", "gate") for kind in ("harmful", "useless", "useful")}
+    return named | {f"rows_to_detect_{one['harm']:g}_events_{one['events']}_wait_{one['wait']}": one["half"] for one in rising}
+
+
+def main() -> int:
+    "Run every simulation, print the tables, the broken promises and, last, the figures as JSON; return 1 where a promise is broken."
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--experiments", type=int, default=2000, help="simulated experiments in each cell")
+    experiments = parser.parse_args().experiments
+    found, sizes = cells(experiments, 20 * experiments)
+    rails = [guarded(rows, events, traded, 0.01, experiments) for rows, events, traded in product((60, 250, 1000, 4000), EVENTS, (0.0, 0.005, 0.02))]
+    families = [family(rounds, m, rows, events, experiments) for (rounds, m), rows, events in product(((1, 10), (20, 1), (20, 2)), (60, 150), EVENTS)]
+    shipped = [shipments(rows, events, helpful, experiments) for rows, events, helpful in product((60, 150, 400), EVENTS[:1], (0, 1))]
+    ladders = [ladder(events, wait, experiments // 2) for events, wait in ((1, 0), (5, 0), (5, 100))]
+    rising = [detection(harm, events, wait, experiments // 10) for (events, wait), harm in product(((1, 0), (5, 0), (5, 100)), (0.02, 0.05, 0.1, 0.2))]
+    promises = [promise for one in found for promise in of_cell(one, experiments)] + [*of_rest(sizes, rails, families, ladders, experiments)]
+    broken = [promise for promise in promises if not promise.kept]
+    report(found, sizes, rails, families, shipped, ladders, rising)
+    print(f"\n{len(promises) - len(broken)} of {len(promises)} promises kept.")
+    for promise in broken:
+        print(f"BROKEN: {promise.name}: {promise.where}: {promise.figure:.4f}, allowed {'at most' if promise.most else 'at least'} {promise.limit:.4f}")
+    named = figures(found, sizes, rails, families, shipped, ladders, rising, len(broken)) | {"experiments_per_cell": experiments, "promises": len(promises)}
+    print(json.dumps(settle(named)))
+    return 1 if broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
