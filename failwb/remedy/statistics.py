@@ -14,11 +14,12 @@ from ..signals.intervals import unit_mean, unit_sums
 
 # %% ../../nbs/remedy/05_statistics.ipynb #skew-of-units
 def _skew(values: np.ndarray, units: np.ndarray) -> np.ndarray:
-    "Return the skewness of the units' deviations from the mean per row, over the root of their number; 0 where none deviates."
+    "Return the skewness of the units' deviations from the mean per row beyond its standard error, over the root of their number."
     sums, rows = unit_sums(values, units)
     deviations = sums - (sums.sum(axis=-1) / rows.sum())[..., None] * rows
     square = (deviations**2).mean(axis=-1)
-    return (deviations**3).mean(axis=-1) / np.where(square > 0, square, 1.0) ** 1.5 / np.sqrt(len(rows))
+    skew = (deviations**3).mean(axis=-1) / np.where(square > 0, square, 1.0) ** 1.5
+    return np.sign(skew) * np.maximum(0.0, np.abs(skew) - np.sqrt(6 / len(rows))) / np.sqrt(len(rows))
 
 
 def _straight(t: np.ndarray, skew: np.ndarray) -> np.ndarray:
