@@ -18,7 +18,7 @@ export OPENBLAS_NUM_THREADS := 1
 export DVC_NO_ANALYTICS := true
 
 .NOTPARALLEL:
-.PHONY: help env peers repro test lab sample reproducible reproducible-everywhere export clean-check evidence pipeline
+.PHONY: help env peers repro test lab sample reproducible reproducible-everywhere bench-gate export clean-check evidence pipeline
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-24s %s\n", $$1, $$2 }' '$(firstword $(MAKEFILE_LIST))'
@@ -47,6 +47,9 @@ PEERS := $(patsubst benchmarks/peers/%.txt,.peers/%/.ready,$(wildcard benchmarks
 
 peers: ## other tools, each in an environment of its own (.peers/, cached, 7 GB); one that fails stops no other
 	@for peer in $(PEERS); do $(MAKE) "$$peer" || echo "$$peer: not installed; the reason stands above." >&2; done
+
+bench-gate: env ## simulated experiments with known answers: does the gate keep its promises? (3 minutes)
+	python benchmarks/gate.py
 
 export: env ## nbs/**/*.ipynb -> failwb/**/*.py
 	nbdev_clean

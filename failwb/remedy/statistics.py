@@ -12,14 +12,35 @@ from scipy import stats
 from ..record.tables import settle
 from ..signals.intervals import unit_mean, unit_sums
 
+# %% ../../nbs/remedy/05_statistics.ipynb #skew-of-units
+def _skew(values: np.ndarray, units: np.ndarray) -> np.ndarray:
+    "Return the skewness of the units' deviations from the mean per row beyond its standard error, over the root of their number."
+    sums, rows = unit_sums(values, units)
+    deviations = sums - (sums.sum(axis=-1) / rows.sum())[..., None] * rows
+    square = (deviations**2).mean(axis=-1)
+    skew = (deviations**3).mean(axis=-1) / np.where(square > 0, square, 1.0) ** 1.5
+    return np.sign(skew) * np.maximum(0.0, np.abs(skew) - np.sqrt(6 / len(rows))) / np.sqrt(len(rows))
+
+
+def _straight(t: np.ndarray, skew: np.ndarray) -> np.ndarray:
+    "Return `t` without what `skew` does to it (Hall 1992, Journal of the Royal Statistical Society B 54, equation 1.2)."
+    return t + skew * t**2 / 3 + skew**2 * t**3 / 27 + skew / 6
+
+
+def _skewed(t: np.ndarray, skew: np.ndarray) -> np.ndarray:
+    "Return the value that `_straight` maps to `t`."
+    even = np.abs(skew) < 1e-6
+    a = np.where(even, 1.0, skew)
+    return np.where(even, t, (np.cbrt(1 + a * (t - a / 6)) - 1) * 3 / a)
+
 # %% ../../nbs/remedy/05_statistics.ipynb #310b92e4
 def interval(values: np.ndarray, units: np.ndarray, level: float) -> tuple[float, float]:
     "Return the two-sided interval of the mean per row at confidence `level`; unbounded with fewer than two units."
     mean, error, n = unit_mean(values, units)
     if n < 2:
         return float("-inf"), float("inf")
-    reach = stats.t.ppf(0.5 + level / 2, n - 1) * error
-    return float(mean - reach), float(mean + reach)
+    t, skew = stats.t.ppf(0.5 + level / 2, n - 1), _skew(values, units)
+    return mean - error * np.maximum(t, _skewed(t, skew)), mean - error * np.minimum(-t, _skewed(-t, skew))
 
 # %% ../../nbs/remedy/05_statistics.ipynb #314ca2a5
 def _signs(n: int, seed: int, permutations: int) -> tuple[np.ndarray, bool]:
@@ -31,28 +52,44 @@ def _signs(n: int, seed: int, permutations: int) -> tuple[np.ndarray, bool]:
     return 2 * bits - 1, False
 
 # %% ../../nbs/remedy/05_statistics.ipynb #ab6df933
-def flip_p(sums: np.ndarray, seed: int, permutations: int) -> float:
-    "Return the one-sided p that the total of `sums` (one per unit) is above zero by chance."
-    sums = np.asarray(sums, dtype=float)
-    moving, total = sums[sums != 0], sums.sum()
-    if not len(moving):
-        return 1.0
-    signs, exact = _signs(len(moving), seed, permutations)
-    flipped = np.concatenate([block @ moving for block in np.array_split(signs, max(1, len(signs) // 256))])
-    reached = int((flipped >= total - 1e-9 * max(1.0, np.abs(moving).sum())).sum())  # ties count against the candidate
+def _reached(moving: np.ndarray, totals: np.ndarray, seed: int, permutations: int) -> np.ndarray:
+    "Return the share of sign flips of each row of `moving` (trials, n) whose total reaches that of `totals` (trials,)."
+    signs, exact = _signs(moving.shape[1], seed, permutations)
+    least = totals - 1e-9 * np.maximum(1.0, np.abs(moving).sum(axis=1))  # ties count against the candidate
+    reached = sum((block.astype(float) @ moving.T >= least).sum(axis=0) for block in np.array_split(signs, max(1, len(signs) // 256)))
     return reached / len(signs) if exact else (1 + reached) / (1 + len(signs))
 
+
+def flip_p(sums: np.ndarray, seed: int, permutations: int) -> float:
+    "Return the one-sided p that the total of `sums` (…, one per unit) is above zero by chance."
+    sums = np.asarray(sums, dtype=float)
+    table = sums.reshape(-1, sums.shape[-1])
+    moving, p = (table != 0).sum(axis=1), np.ones(len(table))
+    for n in np.unique(moving[moving > 0]):
+        trials = table[moving == n]
+        p[moving == n] = _reached(trials[trials != 0].reshape(-1, n), trials.sum(axis=1), seed, permutations)
+    return p.reshape(sums.shape[:-1]) if sums.ndim > 1 else float(p[0])
+
 # %% ../../nbs/remedy/05_statistics.ipynb #1cf1feeb
+def _average_p(differences: np.ndarray, units: np.ndarray) -> np.ndarray:
+    "Return the one-sided p that the mean per row is above zero by chance, by t without its skewness; 0 where nothing varies, or one unit is all."
+    mean, error, n = unit_mean(differences, units)
+    if n < 2:
+        return np.zeros(np.shape(mean))
+    t = mean / np.where(error > 0, error, 1.0)
+    return np.where(error > 0, stats.t.sf(_straight(t, _skew(differences, units)), n - 1), 0.0)
+
+
 def sign_flip(differences: np.ndarray, units: np.ndarray, seed: int, permutations: int, level: float = 0.95) -> dict:
-    "Test one-sidedly whether the mean difference per row is above 0, by flipping units; returns effect, p, interval and counts."
+    "Test one-sidedly whether the mean difference per row (…, n) is above 0, by flipping units; returns effect, p, interval and counts."
     differences = np.asarray(differences, dtype=float)
     if np.isnan(differences).any():
         raise ValueError("A difference is missing. Allowed: rows with a label and both predictions.")
     sums, rows = unit_sums(differences, units)
     effect, _, n = unit_mean(differences, units)
     low, high = interval(differences, units, level)
-    p = flip_p(settle(sums), seed, permutations) if n else 1.0
-    return settle({"effect": effect, "p": p, "n_units": n, "rows": int(rows.sum()), "low": low, "high": high})
+    p = np.maximum(flip_p(settle(sums), seed, permutations), _average_p(differences, units)) if n else 1.0
+    return settle({"effect": effect, "p": p if np.ndim(p) else float(p), "n_units": n, "rows": int(rows.sum()), "low": low, "high": high})
 
 # %% ../../nbs/remedy/05_statistics.ipynb #0c8f9916
 def mcnemar(differences: np.ndarray) -> float:
@@ -62,13 +99,26 @@ def mcnemar(differences: np.ndarray) -> float:
     return float(stats.binomtest(better, better + worse, 0.5, alternative="greater").pvalue) if better + worse else 1.0
 
 # %% ../../nbs/remedy/05_statistics.ipynb #5ca660eb
+def _one_more(worse: np.ndarray, units: np.ndarray, largest: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    "Return `worse` (…, n) and `units` with a row of one imagined unit more, as bad as the most changed unit; by `largest` where none changed."
+    codes = np.unique(units, return_inverse=True)[1]
+    most = np.abs(unit_sums(worse, codes)[0]).max(axis=-1)
+    added = np.where(most > 0, most, largest)
+    return np.concatenate([worse, added[..., None]], axis=-1), np.append(codes, codes.max() + 1)
+
+
 def noninferior(base_loss: np.ndarray, candidate_loss: np.ndarray, units: np.ndarray, margin: float, level: float) -> dict:
     "Compare the worsening (candidate − baseline, per row) with `margin`; one-sided bounds at confidence `level`, by unit."
-    worse = np.asarray(candidate_loss, dtype=float) - np.asarray(base_loss, dtype=float)
-    value, error, n = unit_mean(worse, units)
-    reach = stats.t.ppf(level, n - 1) * error if n > 1 else float("inf")
-    found = settle({"value": value, "bound": value + reach, "floor": value - reach, "margin": margin})
-    return {**found, "holds": bool(found["bound"] <= margin), "broken": bool(found["floor"] > margin)}
+    losses = np.stack([np.asarray(candidate_loss, dtype=float), np.asarray(base_loss, dtype=float)])
+    worse = losses[0] - losses[1]
+    value, _, n = unit_mean(worse, units)
+    bound, floor = np.inf, -np.inf
+    if n > 1:
+        more, error, _ = unit_mean(*_one_more(worse, units, losses.max(axis=(0, -1))))
+        bound = more + stats.t.ppf(level, n) * error
+        floor = value - stats.t.ppf(level, n - 1) * unit_mean(worse, units)[1]
+    found = settle({"value": value, "bound": bound, "floor": floor, "margin": margin})
+    return found | {"holds": found["bound"] <= margin, "broken": found["floor"] > margin}
 
 # %% ../../nbs/remedy/05_statistics.ipynb #ac09d80c
 def power(effect: float, sd_unit: float, n_units: float, alpha: float) -> float:

@@ -30,22 +30,25 @@ def benjamini_hochberg(p: np.ndarray) -> np.ndarray:
 
 # %% ../../nbs/signals/00_intervals.ipynb #4467505b
 def unit_sums(values: np.ndarray, units: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    "Return sums of `values` and numbers of rows by unit, in the sorted order of the units."
-    _, inverse = np.unique(units, return_inverse=True)
-    return np.bincount(inverse, weights=values), np.bincount(inverse).astype(float)
+    "Return sums of `values` (…, n) and numbers of rows by unit, in the sorted order of `units` (n,)."
+    _, inverse, rows = np.unique(units, return_inverse=True, return_counts=True)
+    shape = np.shape(values)[:-1]
+    table = np.asarray(values).reshape(int(np.prod(shape)), len(inverse))
+    place = inverse + len(rows) * np.arange(len(table))[:, None]
+    sums = np.bincount(place.ravel(), weights=table.ravel(), minlength=len(table) * len(rows))
+    return sums.reshape(*shape, len(rows)), rows.astype(float)
 
 
 def unit_mean(values: np.ndarray, units: np.ndarray) -> tuple[float, float, int]:
-    "Return the mean per row of `values` (n,), its cluster-robust standard error, and the number of units."
+    "Return the mean per row of `values` (…, n), its cluster-robust standard error, and the number of units."
     values, units = np.asarray(values, float), np.asarray(units)
-    if len(values) == 0:
+    if len(units) == 0:
         return float("nan"), float("nan"), 0
     sums, rows = unit_sums(values, units)
-    mean, g = sums.sum() / rows.sum(), len(sums)
-    if g < 2:
-        return float(mean), float("nan"), g
-    residual = sums - mean * rows
-    return float(mean), float(np.sqrt(g / (g - 1) * (residual**2).sum()) / rows.sum()), g
+    mean, g = sums.sum(axis=-1) / rows.sum(), len(rows)
+    residual = sums - mean[..., None] * rows
+    error = np.sqrt(g / (g - 1) * (residual**2).sum(axis=-1)) / rows.sum() if g > 1 else np.full_like(mean, np.nan)
+    return (float(mean), float(error), g) if values.ndim == 1 else (mean, error, g)
 
 # %% ../../nbs/signals/00_intervals.ipynb #608faea7
 def rate_difference(loss_in: np.ndarray, units_in: np.ndarray, loss_out: np.ndarray, units_out: np.ndarray, level: float = 0.95) -> dict:
