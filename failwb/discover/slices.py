@@ -72,6 +72,7 @@ class Levels(BaseEstimator):
 
     def fit(self, reference: pd.DataFrame, traffic: pd.DataFrame | None = None, losses: np.ndarray | None = None) -> Self:
         "Learn cuts from `reference` (and its `losses`, where cuts are supervised), and levels from `reference` and `traffic`."
+        self.feature_names_in_, self.n_features_in_ = np.asarray(reference.columns, dtype=object), reference.shape[1]
         numeric, categorical = self._kinds(reference)
         both = reference if traffic is None else pd.concat([reference, traffic])
         numbers = {f: reference[f].to_numpy(float, na_value=np.nan) for f in numeric}
@@ -194,6 +195,8 @@ class SliceSearch(Membership):
         if isinstance(self.language, str) or self.language:
             raise ValueError("Blocks are searched for levels; ranges need the table in memory. Hint: leave `language` out.")
         self.levels_ = self.levels
+        if hasattr(self.levels, "language_"):
+            self.feature_names_in_, self.n_features_in_ = self.levels.feature_names_in_, self.levels.n_features_in_
         return self._keep(self._over_levels(source_of(blocks, self.levels, client)))
 
     def _codes(self, X: pd.DataFrame | np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -208,7 +211,7 @@ class SliceSearch(Membership):
 
     def _over_levels(self, source: Source) -> Best:
         "Search levels, of those that a literal can name."
-        named = None if self.levels_ is None else [max(s.stop for s in literals) for literals in self.levels_.language_]
+        named = None if not hasattr(self.levels_, "language_") else [max(s.stop for s in literals) for literals in self.levels_.language_]
         return search_levels(source, self.k, self.max_literals, self.min_rows, self.min_errors, self.alpha, named)
 
     def _keep(self, best: Best, left_out: int = 0) -> Self:

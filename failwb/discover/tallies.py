@@ -101,18 +101,18 @@ class Singles:
         return Partial((np.concatenate(rows).astype(float), np.concatenate(losses).astype(float), np.array([float(total)])), (worst,))
 
 # %% ../../nbs/discover/05_tallies.ipynb #tallies-packs
-CELLS = 256  # of a pack of features: one byte a row
+CELLS = 256  # of a pack of features, at most: one byte a row
 
 
-def packs_of(sizes: Sequence[int]) -> list[list[int]]:
-    "Return the features in packs of at most `CELLS` cells together, first fit; a larger one stays by itself."
+def packs_of(sizes: Sequence[int], cells: int = CELLS) -> list[list[int]]:
+    "Return the features in packs of at most `cells` cells together, first fit; a larger one stays by itself."
     packs: list[list[int]] = []
     room: list[int] = []
     for f in np.argsort([-s for s in sizes], kind="stable").tolist():
         fits = next((i for i, r in enumerate(room) if r >= sizes[f]), None)
         if fits is None:
             packs.append([f])
-            room.append(CELLS // sizes[f])
+            room.append(cells // sizes[f])
         else:
             packs[fits].append(f)
             room[fits] //= sizes[f]
@@ -141,7 +141,7 @@ class Pairs:
         "Return rows and loss of each pair of items: (n_items, n_items) each."
         used = np.unique(self.features)
         narrow = [self.narrow(f) for f in used]
-        packs = packs_of([size for _, size in narrow])
+        packs = packs_of([size for _, size in narrow], min(CELLS, int(len(block.losses) ** 0.5)))  # a table of more cells than rows is work for nothing
         return Partial(tuple(self.cross(side, used, narrow, packs) for side in (block.all, block.wrong(self.step))))
 
     def cross(self, side: Rows, used: np.ndarray, narrow: list, packs: list[list[int]]) -> np.ndarray:
