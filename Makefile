@@ -18,7 +18,7 @@ export OPENBLAS_NUM_THREADS := 1
 export DVC_NO_ANALYTICS := true
 
 .NOTPARALLEL:
-.PHONY: help env peers repro test lab sample reproducible reproducible-everywhere export clean-check evidence pipeline
+.PHONY: help env peers bench-slices repro test lab sample reproducible reproducible-everywhere export clean-check evidence pipeline
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-24s %s\n", $$1, $$2 }' '$(firstword $(MAKEFILE_LIST))'
@@ -46,6 +46,9 @@ test: env peers clean-check pipeline ## everything that has to hold before a com
 PEERS := $(patsubst benchmarks/peers/%.txt,.peers/%/.ready,$(wildcard benchmarks/peers/*.txt))
 
 peers: $(PEERS) ## environments of their own, for what does not fit into ours (.peers/, cached)
+
+bench-slices: env $(filter .peers/sliceline/.ready .peers/pysubgroup/.ready,$(PEERS)) ## slice search beside its peers: CPU seconds and peak memory (ten minutes)
+	python benchmarks/slices.py
 
 export: env ## nbs/**/*.ipynb -> failwb/**/*.py
 	nbdev_clean

@@ -147,7 +147,9 @@ def test_row_groups_of_a_table_with_words_and_gaps_are_one_pass(tmp_path):
     groups = row_groups(tmp_path / "rows.parquet", losses="loss")
     blocks = SliceSearch(min_rows=100, alpha=0.99, levels=Levels().fit(table)).fit_blocks(groups)
     assert len(groups) == 7 and len(whole.slices_) == 10
-    assert blocks.slices_ == whole.slices_ and list(blocks.get_feature_names_out()) == list(whole.get_feature_names_out())
+    assert blocks.slices_ == whole.slices_ and list(blocks.get_feature_names_out()) == list(
+        whole.get_feature_names_out()
+    )
     assert (blocks.transform(table) == whole.transform(table)).all()
 
 
@@ -192,5 +194,3 @@ def test_wide_tables_prune_at_the_first_level(n_features):
     losses = rng.random(3_000) < np.where((codes[:, 100] == 1) & (codes[:, 500] == 2), 0.9, 0.05)
     found = search_levels(Memory([(codes, losses)]), k=1, min_rows=100)
     assert found.slices[0].spans == (Span(100, 1, 2), Span(500, 2, 3))
-
-

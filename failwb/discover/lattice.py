@@ -172,14 +172,14 @@ class Lattice:
         return kept
 
     def tally(self, known: Known) -> Known:
-        "Return the true counts of candidates, without those that their losses alone rule out."
-        ask = [self.features, self.codes]
-        if self.step is not None:
-            return Known(known.sets, *self.source.total(Sets(*ask, known.sets, self.step)).sums, known.worst)
-        known = self.alive(Known(known.sets, known.rows, *self.source.total(Sets(*ask, known.sets, None, wrong=True)).sums, known.worst))
-        if not len(known.rows):
-            return known
-        return Known(known.sets, *self.source.total(Sets(*ask, known.sets, None)).sums, known.errors, known.worst)
+        "Return the true counts of candidates, without those that the first of two questions rules out."
+        for ask in ("wrong", "rows") if self.step is None else ("rows", "losses"):
+            known = self.alive(known)
+            if len(known.rows):
+                held = self.source.total(Sets(self.features, self.codes, known.sets, self.step, ask)).sums[0]
+                rows, errors = (held, known.errors) if ask == "rows" else (known.rows, held)
+                known = Known(known.sets, rows, errors, known.worst)
+        return known
 
 # %% ../../nbs/discover/06_lattice.ipynb #lattice-search-levels
 def surveyed(source: Source) -> tuple[int, float, float | None, tuple[int, ...]]:

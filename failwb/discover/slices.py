@@ -12,7 +12,6 @@ from typing import Self
 import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator, TransformerMixin, clone
-from sklearn.tree import DecisionTreeRegressor
 from sklearn.utils import Tags, check_consistent_length, column_or_1d
 from sklearn.utils.validation import assert_all_finite, check_is_fitted, validate_data
 
@@ -46,6 +45,8 @@ def cut_points(values: np.ndarray, bins: int) -> np.ndarray:
 
 def tree_cuts(values: np.ndarray, losses: np.ndarray, bins: int, least: int) -> np.ndarray:
     "Return ascending cuts where the mean of `losses` changes most (a regression tree on this feature alone), with a bottom and a top like `cut_points`."
+    from sklearn.tree import DecisionTreeRegressor
+
     ends, finite = cut_points(values, 1), np.isfinite(values)
     if finite.sum() < 2 * least:
         return ends

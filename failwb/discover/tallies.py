@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CELLS', 'WORDS', 'Partial', 'merge', 'grid_of', 'Rows', 'least_codes', 'Block', 'Survey', 'Singles', 'packs_of',
-           'Pairs', 'count_bits', 'histograms', 'Sets']
+           'Pairs', 'count_bits', 'sum_losses', 'Sets']
 
 # %% ../../nbs/discover/05_tallies.ipynb #tallies-imports
 from collections.abc import Sequence
@@ -196,35 +196,31 @@ def count_bits(rows: Rows, features: np.ndarray, codes: np.ndarray, sets: np.nda
     return counts
 
 
-def histograms(block: Block, step: float, features: np.ndarray, codes: np.ndarray, sets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    "Return rows and loss of each of `sets` (n_sets, size; of items; ascending)."
-    out = np.zeros((2, len(sets)))
+def sum_losses(rows: Rows, features: np.ndarray, codes: np.ndarray, sets: np.ndarray) -> np.ndarray:
+    "Return the loss of each of `sets` (n_sets, size; of items; ascending)."
+    out, last = np.zeros(len(sets)), sets[:, -1]
     starts = np.flatnonzero(np.r_[True, (sets[1:, :-1] != sets[:-1, :-1]).any(axis=1)])
     for start, stop in zip(starts, [*starts[1:], len(sets)], strict=True):
-        last = sets[start:stop, -1]
-        for held, side in zip(out, (block.all, block.wrong(step)), strict=True):
-            words = np.bitwise_and.reduce([side.words(features[i], codes[i]) for i in sets[start, :-1]])
-            rows = np.flatnonzero(np.unpackbits(words.view(np.uint8), count=side.n))
-            weights = None if side.losses is None else side.losses[rows]
-            for f in np.unique(features[last]):
-                mine = np.flatnonzero(features[last] == f)
-                table = np.bincount(side.columns[f][rows], weights, int(codes[last[mine]].max()) + 1)
-                held[start + mine] = table[codes[last[mine]]]
-    return out[0], out[1]
+        words = np.bitwise_and.reduce([rows.words(features[i], codes[i]) for i in sets[start, :-1]])
+        inside = np.flatnonzero(np.unpackbits(words.view(np.uint8), count=rows.n).view(bool))
+        losses = rows.losses[inside]
+        for f in np.unique(features[last[start:stop]]):
+            mine = start + np.flatnonzero(features[last[start:stop]] == f)
+            out[mine] = np.bincount(rows.columns[f][inside], losses, int(codes[last[mine]].max()) + 1)[codes[last[mine]]]
+    return out
 
 # %% ../../nbs/discover/05_tallies.ipynb #tallies-sets
 @dataclass(frozen=True, slots=True)
 class Sets:
-    "Ask what sets of items hold: rows alone, rows with a loss alone, or rows and loss where losses are real numbers."
+    "Ask what sets of items hold."
 
     features: np.ndarray  # (n_items,)
     codes: np.ndarray     # (n_items,)
     sets: np.ndarray      # (n_sets, size) items, ascending
     step: float | None    # of the grid; None: losses are 0 or 1
-    wrong: bool = False   # where losses are 0 or 1: count the rows with a loss
+    ask: str              # "rows", "wrong" (rows with a loss) or "losses" (their sum)
 
     def __call__(self, block: Block) -> Partial:
-        "Return the counts that were asked for: (n_sets,) each."
-        if self.step is not None:
-            return Partial(histograms(block, self.step, self.features, self.codes, self.sets))
-        return Partial((count_bits(block.wrong(None) if self.wrong else block.all, self.features, self.codes, self.sets),))
+        "Return what was asked for: (n_sets,)."
+        count = sum_losses if self.ask == "losses" else count_bits
+        return Partial((count(block.all if self.ask == "rows" else block.wrong(self.step), self.features, self.codes, self.sets),))
