@@ -27,6 +27,8 @@ def coded(part: Part, levels: object) -> tuple[np.ndarray, np.ndarray]:
     "Return a part as codes and losses; a table needs fitted `levels`."
     X, losses = part
     if not isinstance(X, pd.DataFrame):
+        if X.dtype.kind != "u" or X.ndim != 2:
+            raise ValueError(f"Codes are unsigned integers, rows by features; this block has {X.dtype} of {X.ndim} dimensions. Hint: codes.astype('uint16'), or a DataFrame with levels.")
         return X, losses
     if not hasattr(levels, "language_"):
         raise ValueError("A block is a table, and there are no levels to code it with. Hint: SliceSearch(levels=Levels().fit(some_rows)).")

@@ -99,7 +99,7 @@ def siblings(sets: np.ndarray, features: np.ndarray, most: int = 1 << 19) -> Ite
         yield left[apart], right[apart]
 
 # %% ../../nbs/discover/06_lattice.ipynb #lattice-search
-TIE = 2e-9    # scores have nine decimals; a bound this close below may still be a tie
+TIE = 2e-9  # scores have nine decimals; a bound this close below may still be a tie
 FLUSH = 1 << 22  # candidates that wait at most
 
 
@@ -124,9 +124,14 @@ class Lattice:
         self.best.counted += len(known.rows)
         self.best.keep(lambda g: tuple(Span(int(self.features[i]), int(self.codes[i]), int(self.codes[i]) + 1) for i in known.sets[g]), known.rows, known.errors)
 
+    @property
+    def bar(self) -> float:
+        "Return what a bound has to reach."
+        return self.best.floor - TIE * (1 + abs(self.best.floor))
+
     def alive(self, known: Known) -> Known:
         "Return the sets whose descendants may still matter."
-        return known.of(self.scale.bound(known.rows, known.errors, known.worst) >= self.best.floor - TIE)
+        return known.of(self.scale.bound(known.rows, known.errors, known.worst) >= self.bar)
 
     def pairs(self) -> Known:
         "Judge all pairs of items, and return those whose descendants may matter."
@@ -150,7 +155,7 @@ class Lattice:
     def children(self, parents: Known, trie: Trie, left: np.ndarray, right: np.ndarray) -> Known:
         "Return the children of two parents each that no parent rules out, with what they hold at most."
         least = [np.minimum(x[left], x[right]) for x in (parents.rows, parents.errors, parents.worst)]
-        ok = self.scale.bound(*least) >= self.best.floor - TIE
+        ok = self.scale.bound(*least) >= self.bar
         sets = np.column_stack([parents.sets[left[ok]], parents.sets[right[ok], -1]])
         known = Known(sets, *(x[ok] for x in least))
         for drop in range(sets.shape[1] - 2):
@@ -163,9 +168,9 @@ class Lattice:
         "Count candidates, those with the highest bounds first, and return what is known of those that may matter."
         bound = self.scale.bound(waiting.rows, waiting.errors, waiting.worst)
         order, start, size, kept = np.argsort(-bound, kind="stable"), 0, self.source.first, []
-        while start < len(order) and bound[order[start]] >= self.best.floor - TIE:
+        while start < len(order) and bound[order[start]] >= self.bar:
             batch = order[start:start + size]
-            known = self.tally(waiting.of(np.sort(batch[bound[batch] >= self.best.floor - TIE], kind="stable")))
+            known = self.tally(waiting.of(np.sort(batch[bound[batch] >= self.bar], kind="stable")))
             self.offer(known)
             kept.append(self.alive(known))
             start, size = start + size, size * 2

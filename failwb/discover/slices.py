@@ -144,7 +144,9 @@ class Membership(TransformerMixin, BaseEstimator):
     def transform(self, X: pd.DataFrame | np.ndarray) -> np.ndarray:
         "Return which rows of `X` lie in which of `slices_`: (n_rows, n_slices)."
         check_is_fitted(self)
-        codes = X if self.levels_ is None and is_codes(X) else self.levels_.transform(table_of(self, X))
+        if self.levels_ is None and not (is_codes(X) and X.shape[1] > max((s.feature for o in self.slices_ for s in o.spans), default=0)):
+            raise ValueError("The search was fitted on codes, so it takes codes of the same features: an array of unsigned integers (n_rows, n_features).")
+        codes = X if self.levels_ is None else self.levels_.transform(table_of(self, X))
         return np.array([in_spans(codes, s.spans) for s in self.slices_], dtype=bool).reshape(len(self.slices_), len(codes)).T
 
     def get_feature_names_out(self, input_features: object = None) -> np.ndarray:
@@ -183,6 +185,7 @@ class SliceSearch(Membership):
 
     def fit(self, X: pd.DataFrame | np.ndarray, y: np.ndarray) -> Self:
         "Search `X`, a table or codes (n_rows, n_features; 0 is missing), for slices of high errors `y` (n_rows,), 0/1 or any loss ≥ 0."
+        self._check()
         codes, losses = self._codes(X, y)
         language = self.levels_.language_ if isinstance(self.language, str) else self.language
         if language is None:
@@ -193,16 +196,26 @@ class SliceSearch(Membership):
 
     def fit_blocks(self, blocks: Blocks, client: object = None) -> Self:
         "Search rows that are read again for each question, with the same answer; `client` is Dask's, then `blocks` are pieces that its workers can read."
-        if isinstance(self.language, str) or self.language:
+        self._check()
+        if self.language is not None:
             raise ValueError("Blocks are searched for levels; ranges need the table in memory. Hint: leave `language` out.")
         self.levels_ = self.levels
         if hasattr(self.levels, "language_"):
             self.feature_names_in_, self.n_features_in_ = self.levels.feature_names_in_, self.levels.n_features_in_
         return self._keep(self._over_levels(source_of(blocks, self.levels, client)))
 
+    def _check(self) -> None:
+        "Raise what is wrong with the parameters."
+        if self.k < 1 or self.max_literals < 1 or not 0 < self.alpha <= 1:
+            raise ValueError(f"k and max_literals are at least 1, alpha is above 0 and at most 1; they are {self.k}, {self.max_literals} and {self.alpha}.")
+        if isinstance(self.language, str) and self.language != "ranges":
+            raise ValueError(f"language is None, 'ranges' or the literals of each column, not {self.language!r}.")
+
     def _codes(self, X: pd.DataFrame | np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         "Return codes and losses, and learn the levels of a table."
         if is_codes(X) and self.levels is None and y is not None:
+            if isinstance(self.language, str):
+                raise ValueError("Codes do not say which of them are ordered. Hint: give the table, or the literals of each column as `language`.")
             self.levels_, self.n_features_in_ = None, X.shape[1]
             return X, losses_of(y, len(X))
         table, y = table_of(self, X, y)

@@ -39,6 +39,8 @@ class Spread:
 # %% ../../nbs/discover/08_spread.ipynb #spread-source
 def source_of(blocks: Blocks, levels: object, client: object) -> Source:
     "Return the source that reads `blocks` here or, with a Dask `client`, on its workers."
+    if not callable(blocks) and not isinstance(blocks, Sequence):
+        raise ValueError("Blocks are read once for each question, and an iterator is read once only. Hint: a list of functions that each read a part, or a function that gives a new iterator.")
     if client is not None:
         return Spread(client, list(blocks), levels)
     return Again(blocks if callable(blocks) else lambda: (piece() for piece in blocks), levels)
