@@ -73,6 +73,8 @@ class Levels(BaseEstimator):
 
     def fit(self, reference: pd.DataFrame, traffic: pd.DataFrame | None = None, losses: np.ndarray | None = None) -> Self:
         "Learn cuts from `reference` (and its `losses`, where cuts are supervised), and levels from `reference` and `traffic`."
+        if self.supervised and losses is None:
+            raise ValueError("Supervised cuts are put where the losses change. Hint: fit(table, losses=losses).")
         self.feature_names_in_, self.n_features_in_ = np.asarray(reference.columns, dtype=object), reference.shape[1]
         numeric, categorical = self._kinds(reference)
         both = reference if traffic is None else pd.concat([reference, traffic])
