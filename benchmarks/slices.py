@@ -3,7 +3,7 @@
 
     make bench-slices                                      # Adult, a million rows, the pair; census-shaped rows
     .venv/bin/python benchmarks/slices.py --only adult     # one of: adult, pair, million, census
-    .venv/bin/python benchmarks/slices.py --stream         # also 100 million rows of twenty features, out of core (2 GB of disk, a quarter of an hour)
+    .venv/bin/python benchmarks/slices.py --stream         # also 100 million rows of twenty features, out of core (2 GB of disk)
 
 Runs of ours and of the peers take turns. A peer that is not installed, fails, or passes its limits of time and memory is reported as such.
 The last line is one JSON object of figures by name.
