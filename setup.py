@@ -45,6 +45,7 @@ setup(
     extras_require={
         "dev": settings["dev_requirements"].split(),
         "onnx": settings["onnx_requirements"].split(),
+        "dask": settings["dask_requirements"].split(),
     },
     entry_points={
         "console_scripts": settings["console_scripts"].split(),

@@ -97,8 +97,8 @@ def outcomes(task: Task, labels: pd.Series) -> np.ndarray:
 
 # %% ../../nbs/remedy/00_judge_training.ipynb #training-leak-4
 def suspect(scene: Scene) -> tuple[str, float, float]:
-    "Return the feature that tells most more of the label in training than in traffic, and what it tells in either."
-    table, traffic, task = scene.setting.training, scene.setting.traffic, scene.task
+    "Return the feature that tells most more of the label in the pattern's training rows than in its traffic, and what it tells in either."
+    table, traffic, task = scene.taught, scene.inside, scene.task
     develop, select = (traffic[traffic["split"] == s] for s in ("develop", "select"))
     y, a, b = (outcomes(task, t["label"]) for t in (table, develop, select))
     both = {n: (told(table["x." + n], y, table["x." + n], y), told(develop["x." + n], a, select["x." + n], b)) for n in scene.checkpoint.features}
@@ -113,14 +113,14 @@ def shuffled(values: pd.Series) -> np.ndarray:
 
 def leak_cause(scene: Scene, contract: Contract) -> Cause | None:
     "Judge *spurious-or-leaky-feature*."
-    table, limits = scene.setting.training, scene.limits
-    if len(table) < limits.minimum_rows or min((scene.setting.traffic["split"] == s).sum() for s in ("develop", "select")) < limits.minimum_rows:
+    table, limits = scene.taught, scene.limits
+    if len(table) < limits.minimum_rows or min((scene.inside["split"] == s).sum() for s in ("develop", "select")) < limits.minimum_rows:
         return None
-    name, trained, served = scene.setting.once("suspect", lambda: suspect(scene))
+    name, trained, served = suspect(scene)
     evidence = [at_least(f"share of the label that {name} tells in training", trained, limits.leak),
                 at_most(f"share of the label that {name} tells in traffic", served, (1 - limits.relief) * limits.leak)]
     if all(e["holds"] for e in evidence):
-        moved = scene.setting.once("relied", lambda: float(np.nanmean(answered(scene, table, **{name: shuffled(table["x." + name])}) - table["model_wrong"])))
+        moved = float(np.nanmean(answered(scene, table, **{name: shuffled(table["x." + name])}) - table["model_wrong"]))
         evidence += [at_least(f"rise of the model's error on training rows once {name} is shuffled", moved, limits.label_gap)]
         counter = unmissed(scene, contract, name)
     else:
