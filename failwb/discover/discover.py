@@ -323,7 +323,8 @@ def discover(events: pd.DataFrame, context: pd.DataFrame, attributions: pd.DataF
     patterns = claims_to_patterns(claims, develop, select, yardsticks, levels, contract, fdr, minimum_effect)
     drift, found = find_drift(develop, select, patterns, drift_blocks, drift_permutations, minimum_rows, fdr, minimum_effect)
     hard = sum(is_hard(p.select, fdr) for p in patterns)
-    patterns += drift or find_general(develop, select, patterns, minimum_rows, fdr, minimum_effect)
+    general = [] if any(p.confirmed for p in drift) else find_general(develop, select, patterns, minimum_rows, fdr, minimum_effect)
+    patterns += general or drift  # both are about all predictions: one of them is told
     members = members_of(patterns, events)
     drawn = failure_map(attributions, events.loc[events["loss"] > 0, "event_id"])
     return {"patterns.json": [p.to_dict() for p in patterns], "drift.json": found, "membership.parquet": members,

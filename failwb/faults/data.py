@@ -234,7 +234,7 @@ class CovariateShift(OwnRule):
     rare: float = 0.02
     name: str = "covariate_shift"
     category: str = "covariate-shift"
-    right_remedies: tuple[str, ...] = ("importance_weights", "recent_window")
+    right_remedies: tuple[str, ...] = ("importance_weights", "recent_window", "slice_reweight", "oversample")
     dated: ClassVar[bool] = True
 
     def keep(self, weight: np.ndarray, X: Rows, positive: np.ndarray, time: Times) -> np.ndarray:
