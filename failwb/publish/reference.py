@@ -128,6 +128,8 @@ TOLD: dict[str, Callable[[dict], str]] = {
         for name in sorted({v["verdict"] for v in b["verdicts"]})) or "no plan"),
     "contracts": lambda b: f"Version {b['version']} of the data contract was recorded",
     "promotions": lambda b: f"The candidate of plan {b['plan'][:6]} became checkpoint {b['version']}, in place of {b['replaces']}",
+    "rollouts": lambda b: {"promised": "What checkpoint {version} promises where {name} was written down", "started": "The rollout of plan {plan:.6} started: {reason}",
+                           "advanced": "Plan {plan:.6} went on to {rung}: {reason}", "rolled back": "Plan {plan:.6} was rolled back from {rung}: {reason}"}[b["event"]].format(**b),
     "triage": lambda b: f"{b['target']} was triaged: {b.get('status') or 'noted'}",
 }
 
