@@ -176,7 +176,7 @@ def change_request(verdict: Mapping[str, Any], trial: Mapping[str, Any], plan: M
                      "p_adjusted": verdict["p_adjusted"], "alpha": plan["alpha"], "grade": "confirmed"},
         "risk": {"level": worst, "table": found}, "rollout": ladder(plan, trial), "monitoring": monitoring(trial), "promise": promise_of(plan, trial, contract),
         "rollback": {"trigger": plan["rollback"]["trigger"], "limits": limits(trial),
-                     "steps": [plan["rollback"]["plan"], f"Serve checkpoint {plan['checkpoint'][:12]} again.", "`failwb rollout` has noted it in the ledger; where a person decides, `failwb rollout PLAN --back REASON` does. Tell the owner."]},
+                     "steps": [plan["rollback"]["plan"], f"Serve checkpoint {plan['checkpoint'][:12]} again.", "The rollout command has noted it in the ledger; where a person decides, failwb rollout PLAN --back REASON does. Tell the owner."]},
         "approvals": approvals_of(verdict["plan"], approvals, needed[worst], contract)}
 
 # %% ../../nbs/remedy/08_change.ipynb #0e40e018

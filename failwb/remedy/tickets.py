@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ..record.errors import UnknownName, one_of
+from ..record.errors import UnknownName, WorkbenchError, one_of
 from ..record.markdown import plain
 from ..record.tables import read_json
 from .change import guardrail_rows, promise_sentence, table
@@ -73,4 +73,6 @@ def read_change(wb: Workbench, name: str) -> dict[str, Any]:
     if len(found) != 1 or not name:
         raise UnknownName(f"{len(found) or 'No'} change request{'s begin' if len(found) > 1 else ' begins'} with {name!r}. Known: {', '.join(plan[:12] for plan in known) or 'none'}. "
                           "Hint: one is written for each adopted plan; `dvc repro gate` makes it.")
-    return read_json(known[found[0]])
+    if "promise" not in (request := read_json(known[found[0]])):
+        raise WorkbenchError(f"The change request of plan {found[0][:12]} was written by an earlier version. Hint: `dvc repro gate` writes it anew.")
+    return request
