@@ -194,6 +194,7 @@ Ten minutes, no statistics needed.
 5. A **remedy** is simulated; a **plan** fixes what success means before the result can be known.
 6. The **experiment** compares the model as it is with the candidate, on rows that had no part in any step before.
 7. The **verdict** follows from the plan by rule. People decide, on the **change request**, whether the remedy ships.
+8. Once it is shipped, **fresh traffic** is held against what was promised: *verified*, or not, or taken back.
 """
 
 # %% ../../nbs/publish/10_reference.ipynb #52b30133
