@@ -25,9 +25,11 @@ from ..record.task import Task, errors
 from ..signals.intervals import unit_mean
 
 # %% ../../nbs/catalog/06_shipped.ipynb #shipped-rows
-def answered_by(rows: pd.DataFrame, sha256: str) -> pd.DataFrame:
-    "Return the `rows` that the artifact answered, in order of time."
-    return rows[rows["checkpoint"] == sha256].sort_values(["time", "event_id"], kind="stable").reset_index(drop=True)
+def answered_by(rows: pd.DataFrame, promise: Mapping[str, Any]) -> pd.DataFrame:
+    "Return the `rows` that the promised artifact answered after its promotion, in order of time."
+    own, since = rows["checkpoint"] == promise["sha256"], promise.get("since")
+    own &= (rows["time"] > pd.Timestamp(since)) if since else True
+    return rows[own].sort_values(["time", "event_id"], kind="stable").reset_index(drop=True)
 
 
 def of_pattern(promise: Mapping[str, Any], rows: pd.DataFrame) -> np.ndarray:
@@ -88,7 +90,7 @@ SAID = ("plan", "pattern", "name", "predicate", "remedy", "version", "sha256", "
 
 def review_of(events: Sequence[Mapping[str, Any]], rows: pd.DataFrame, checkpoints: Path, task: Task, as_of: pd.Timestamp | None) -> dict[str, Any]:
     "Return the review of one rollout, whose ledger entries are `events` in order, the promise first."
-    promise, fresh = events[0], answered_by(rows, events[0]["sha256"])
+    promise, fresh = events[0], answered_by(rows, events[0])
     first = fresh["time"].iloc[0] if len(fresh) else None
     due = None if first is None else first + pd.Timedelta(days=promise["days"])
     own = fresh[of_pattern(promise, fresh) & fresh["loss"].notna()] if len(fresh) else fresh

@@ -17,6 +17,7 @@ from typing import Any
 
 import pandas as pd
 
+from ..capture.segments import read_manifest
 from ..catalog.reproduce import replay
 from ..models.checkpoint import Checkpoint, checkpoint_by_sha, load_checkpoint
 from ..record.contract import Contract
@@ -170,7 +171,8 @@ def approvals_seen(wb: Workbench, plan: str) -> str:
 def promised(wb: Workbench, body: dict[str, Any]) -> dict[str, Any]:
     "Return the first entry of a rollout: the promotion and what the plan and its trial promise."
     plan, trial = read_json(wb.path(f"ledger/plans/{body['plan']}.json")), read_json(wb.path(f"out/experiment/{body['plan']}/trial.json"))
-    return {**body, "event": "promised", **promise_of(plan, trial, wb.contract)}
+    known = [segment["last"] for segment in read_manifest(wb.path("data/segments"))["segments"] if segment["kind"] == "events" and segment.get("last")]
+    return {**body, "event": "promised", "since": max(known, key=pd.Timestamp, default=None), **promise_of(plan, trial, wb.contract)}
 
 # %% ../../nbs/remedy/12_promote.ipynb #promote-promote
 def promote(wb: Workbench, name: str, version: str | None = None, author: str | None = None) -> dict[str, Any]:

@@ -40,7 +40,7 @@ class Stream:
 
 def stream_of(promise: Mapping[str, Any], rows: pd.DataFrame, alpha: float) -> Stream:
     "Return what the artifact of `promise` answered among the open `rows`."
-    answered = answered_by(rows, promise["sha256"])
+    answered = answered_by(rows, promise)
     labelled = answered[answered["loss"].notna()].sort_values(["label_time", "event_id"], kind="stable").reset_index(drop=True)
     return Stream(promise, answered, labelled, of_pattern(promise, labelled) if len(labelled) else np.zeros(0, bool), alpha)
 
