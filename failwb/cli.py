@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['app', 'contract_app', 'checkpoint_app', 'round_app', 'AsJson', 'InFolder', 'LIVE', 'PIPELINE', 'LOOK', 'LabelsFile',
            'Maps', 'MapFile', 'Features', 'FeaturesPrefix', 'FeaturesColumn', 'Probabilities', 'LabelsMap',
-           'STAGE_HELP', 'run', 'seal', 'close', 'import_log', 'collect', 'sample', 'promote', 'init', 'dataset',
-           'lock', 'add_checkpoint', 'list_checkpoints', 'summary', 'trace', 'glossary', 'doctor', 'check', 'compare',
-           'contract_check', 'contract_diff', 'contract_infer', 'contract_record', 'regress', 'main']
+           'STAGE_HELP', 'run', 'seal', 'close', 'import_log', 'collect', 'sample', 'promote', 'rollout', 'change',
+           'init', 'dataset', 'lock', 'add_checkpoint', 'list_checkpoints', 'summary', 'trace', 'glossary', 'doctor',
+           'check', 'compare', 'contract_check', 'contract_diff', 'contract_infer', 'contract_record', 'regress',
+           'main']
 
 # %% ../nbs/02_cli.ipynb #7a42cfd3
 import os
@@ -280,6 +281,81 @@ def promote(
     _show(result, as_json, title="promoted")
     if result["builds_not_on"]:
         _say(f"It does not build on {', '.join(result['builds_not_on'])}; `failwb regress {result['version']}` says what serving it would bring back.")
+
+# %% ../nbs/02_cli.ipynb #cli-rollout
+def _told_rollout(found: dict[str, Any]) -> dict[str, Any]:
+    "Return where a rollout stands, for people."
+    def share(x: float | None) -> str:
+        return "not known yet" if x is None else f"{x:.1%}"
+
+    seen = f"{share(found['error'])} on {found['rows']:,} of {found['needed']:,} labelled predictions; the replaced model {share(found['before'])}"
+    return {"checkpoint": f"{found['version']} in place of {found['replaces']}", "rung": found["rung"], "because": found["said"] or "no answer of it was captured yet",
+            "error in the pattern": seen, "review": f"{found['state']}, due {(found['due'] or 'after the first answer')[:10]}" if found["due"] else found["state"], "serve": found["serve"],
+            "beside it": found["beside"] or "nothing", "next": " ".join(found["do"])}
+
+
+@app.command(rich_help_panel=LIVE)
+def rollout(
+    plan: Annotated[str | None, typer.Argument(help="A promoted plan; the first characters of its id will do.", show_default="list all")] = None,
+    back: Annotated[str | None, typer.Option(help="Go back, for this reason.", show_default=False)] = None,
+    workbench: InFolder = Path("."),
+    as_json: AsJson = False,
+) -> None:
+    """Take the next rungs of a rollout, or step back, by the evidence that has come; without a plan, list where all stand.
+
+    It touches no serving system: it says which checkpoint to serve. Exit code 1: the rollout was rolled back.
+
+    Example: `failwb collect && dvc repro split && failwb rollout 262ad6ef`
+
+    Example: `failwb rollout 262ad6ef --back 'p99 latency is above 250 ms'`
+    """
+    from failwb.remedy.rollout import listed
+    from failwb.remedy.rollout import rollout as climb
+
+    wb = _workbench(workbench)
+    if plan is None:
+        _list_rollouts(listed(wb), as_json)
+        return
+    with _holding(wb, "rollout"):
+        found = climb(wb, plan, back)
+    _show(found if as_json else _told_rollout(found), as_json, title=f"{found['remedy'].replace('_', ' ')} where {found['name']}")
+    if found["rung"] == "rolled back":
+        raise typer.Exit(1)
+
+# %% ../nbs/02_cli.ipynb #cli-rollout-list
+def _list_rollouts(found: list[dict[str, Any]], as_json: bool) -> None:
+    "Print where all rollouts stand."
+    if as_json:
+        _show({"rollouts": found}, True)
+        return
+    if not found:
+        typer.echo("No candidate was promoted. Hint: `failwb promote PLAN`; `failwb summary` shows the verdicts.")
+    for one in found:
+        _show(_told_rollout(one), False, title=f"{one['plan'][:12]}: {one['remedy'].replace('_', ' ')} where {one['name']}")
+
+
+@app.command(rich_help_panel=LOOK)
+def change(
+    plan: Annotated[str, typer.Argument(help="An adopted plan; the first characters of its id will do.")],
+    form: Annotated[str | None, typer.Option("--as", help="github-issue, github-pull, gitlab-issue or gitlab-merge.", show_default="the page itself")] = None,
+    workbench: InFolder = Path("."),
+    as_json: AsJson = False,
+) -> None:
+    """Print the change request of an adopted plan, also as the ready body of an issue or a pull request.
+
+    Example: `failwb change 262ad6ef --as github-issue --json | gh api repos/OWNER/NAME/issues --input -`
+    """
+    from failwb.remedy.change import change_markdown
+    from failwb.remedy.tickets import read_change, ticket
+
+    request = read_change(_workbench(workbench), plan)
+    found = ticket(request, form) if form else request
+    if as_json:
+        _show(found, True)
+    elif form:
+        typer.echo(f"{found['title']}\n\n{found.get('body') or found['description']}", nl=False)
+    else:
+        typer.echo(change_markdown(request), nl=False)
 
 # %% ../nbs/02_cli.ipynb #b5b0c70b
 @app.command(rich_help_panel=LIVE)

@@ -14,8 +14,8 @@ from failwb.cli import app
 from failwb.workbench import STAGES
 
 LIVE = ["run", "seal", "round close", "promote", "collect", "import", "sample", "init", "dataset", "lock"]
-LIVE += ["contract record", "checkpoint add", "checkpoint list"]
-LOOK = ["trace", "summary", "check", "compare", "glossary", "doctor", "regress"]
+LIVE += ["contract record", "checkpoint add", "checkpoint list", "rollout"]
+LOOK = ["trace", "summary", "check", "compare", "glossary", "doctor", "regress", "change"]
 LOOK += ["contract check", "contract diff", "contract infer"]
 
 

@@ -122,7 +122,8 @@ def test_a_promotion_is_the_candidate_with_all_that_belongs_to_it(bench, family)
     new = contents(root)
     assert {name: new[name] for name in before} == before  # nothing that stood there was touched
     files = ["data/checkpoints/v3/checkpoint.json", "data/checkpoints/v3/model.skops"]
-    files += [f"ledger/promotions/{plan}.json"] + (["data/reference/v3.parquet"] if family == "refit" else [])
+    files += [f"ledger/promotions/{plan}.json", f"ledger/rollouts/{plan}-00.json"]
+    files += (["data/reference/v3.parquet"] if family == "refit" else [])
     assert sorted(set(new) - set(before)) == sorted(files)
     assert new["data/checkpoints/v3/model.skops"] == (candidate / "model.skops").read_bytes()
     loaded, served = load_checkpoint(root / "data/checkpoints/v3"), load_checkpoint(root / "data/checkpoints/v2")

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import pandas as pd
 
 from .reproduce import levels_of, reproducibility
+from .shipped import reviews_of
 from ..record.contract import Contract
 from ..record.errors import WorkbenchError, one_of
 from ..record.parameters import Amount, Rising
@@ -60,10 +61,11 @@ def first_causes(causes: list[dict]) -> dict[str, dict]:
     return found
 
 
-def evidence_grade(pattern: dict, verdicts: list[dict]) -> str:
-    "Return how well a pattern and its remedy are proven: issue, measured or confirmed."
+def evidence_grade(pattern: dict, verdicts: list[dict], shipped: list[dict]) -> str:
+    "Return how well a pattern and its remedy are proven: issue, measured, confirmed, or verified by a review that found the promise kept."
     order = list(GRADES)
     own = [order.index(v.get("grade", "issue")) for v in verdicts if v["pattern"] == pattern["id"] and v["verdict"] == "adopt"]
+    own += [order.index("verified") for s in shipped if s["pattern"] == pattern["id"] and s["state"] == "kept"]
     return order[max([order.index("measured") if pattern["confirmed"] else 0, *own])]
 
 
@@ -87,12 +89,12 @@ def pattern_costs(patterns: list[dict], rows: pd.DataFrame, membership: pd.DataF
     return settle(found)
 
 # %% ../../nbs/catalog/05_catalog.ipynb #d138a4d5
-def pattern_row(p: dict, cause: dict, verdicts: list[dict], cost: dict, replayed: dict, steps: list[float], raise_to: dict[str, str]) -> dict:
+def pattern_row(p: dict, cause: dict, verdicts: list[dict], shipped: list[dict], cost: dict, replayed: dict, steps: list[float], raise_to: dict[str, str]) -> dict:
     "Return one row of patterns.parquet."
     verdict, tested = chosen_verdict(p["id"], verdicts), p["select"]
     severity = raised(grade_severity(cost["per_thousand"], steps), [cause.get("category")], raise_to) if p["confirmed"] else "S0"
     return {"pattern": p["id"], "name": p["name"], "confirmed": p["confirmed"], "reason": p["reason"], "category": cause.get("category"),
-            "cause_status": cause.get("status", "unknown"), "support": cause.get("support"), "grade": evidence_grade(p, verdicts), "severity": severity,
+            "cause_status": cause.get("status", "unknown"), "support": cause.get("support"), "grade": evidence_grade(p, verdicts, shipped), "severity": severity,
             **cost, "rows": tested.get("rows"), "failures": tested.get("failures"), "error": tested.get("error"), "base_error": tested.get("base_error"),
             "effect": tested.get("effect"), "low": tested.get("low"), "high": tested.get("high"), "q": tested.get("q"),
             "reproducibility": replayed["level"], "replayed": replayed["k"], "replays": replayed["n"], "replay_low": replayed["low"],
@@ -202,14 +204,14 @@ def confirm_counts_of(held: pd.DataFrame, trials: list[dict]) -> dict:
     return {"held_out": {s: int(n) for s, n in sorted(standing.items())}, "opened": opened}
 
 # %% ../../nbs/catalog/05_catalog.ipynb #a408cd29
-def pattern_table(patterns: list[dict], costs: dict, causes: list[dict], verdicts: list[dict], membership: pd.DataFrame, levels: pd.Series,
+def pattern_table(patterns: list[dict], costs: dict, causes: list[dict], verdicts: list[dict], shipped: list[dict], membership: pd.DataFrame, levels: pd.Series,
                   steps: list[float], raise_to: dict[str, str]) -> pd.DataFrame:
     "Return patterns.parquet without triage, most severe first."
     ranked = first_causes(causes)
     own = {p["id"]: membership.loc[membership["pattern"] == p["id"], "event_id"] for p in patterns}
     replayed = {id: reproducibility(levels[levels.index.isin(events)]) for id, events in own.items()}
-    table = pd.DataFrame([pattern_row(p, ranked.get(p["id"], {}), verdicts, costs[p["id"]], replayed[p["id"]], steps, raise_to) for p in patterns],
-                         columns=list(pattern_row(NO_PATTERN, {}, [], {"rate": 0.0, "unit_cost": 0.0, "reach": 0.0, "per_thousand": 0.0},
+    table = pd.DataFrame([pattern_row(p, ranked.get(p["id"], {}), verdicts, shipped, costs[p["id"]], replayed[p["id"]], steps, raise_to) for p in patterns],
+                         columns=list(pattern_row(NO_PATTERN, {}, [], [], {"rate": 0.0, "unit_cost": 0.0, "reach": 0.0, "per_thousand": 0.0},
                                                   reproducibility(levels[:0]), steps, {})))
     texts = ["pattern", "name", "reason", "category", "cause_status", "grade", "severity", "reproducibility", "plan", "remedy", "verdict"]
     table = table.astype({c: "str" for c in texts} | {"confirmed": bool})
@@ -232,21 +234,22 @@ Steps = Annotated[list[Amount], Rising(4)]  # from which on a group is S1, S2, S
 
 def catalog(failures: pd.DataFrame, rows: pd.DataFrame, quarantine: pd.DataFrame, validated: dict, detected: dict, patterns: list[dict],
             membership: pd.DataFrame, discovered: dict, causes: list[dict], remedies: list[dict], trials: Path, verdicts: list[dict], triage: Path,
-            checkpoints: Path, contract: Contract, *, severity: Steps, raise_to: dict[str, str]) -> dict[str, Any]:
+            rollouts: Path, checkpoints: Path, contract: Contract, *, severity: Steps, raise_to: dict[str, str]) -> dict[str, Any]:
     "Join what all stages found into one row per failure and one per pattern."
     check_overrides(raise_to)
     shown, held = open_failures(failures, rows, quarantine)
     levels = levels_of(rows[rows["event_id"].isin(shown["event_id"]) & rows["score"].notna()], checkpoints, task_of(contract))
     costs = pattern_costs(patterns, rows, membership, contract)
     wrong = levels[levels.index.isin(rows.loc[rows["loss"] == 1, "event_id"])]
-    table = pattern_table(patterns, costs, causes, verdicts, membership, wrong, severity, raise_to)
+    shipped = reviews_of(entries_in(rollouts), rows, checkpoints, task_of(contract), validated["as_of"])
+    table = pattern_table(patterns, costs, causes, verdicts, shipped, membership, wrong, severity, raise_to)
     listed = failure_rows(shown, table, membership, levels, symptom_severity(failures, validated["events"], severity, raise_to))
     said, ran = latest_triage(entries_in(triage)), trials_in(trials)
     listed, table = with_triage(stable_sort(listed, ["time", "event_id"], "failure_id"), "failure_id", said), with_triage(table, "pattern", said)
     return {"failures.parquet": listed, "patterns.parquet": table, "confirm_counts.json": confirm_counts_of(held, ran),
             "funnel.json": funnel_of(validated, detected, patterns, remedies, verdicts) | {k: discovered[k] for k in ("sets_left_out",) if discovered.get(k)},
             "lineage.json": lineage_of(listed, patterns, verdicts, ran, validated["head"], discovered.get("code")),
-            "summary.json": _summary(listed, table, held)}
+            "shipped.json": shipped, "summary.json": _summary(listed, table, held) | {"verified": sum(s["state"] == "kept" for s in shipped)}}
 
 # %% ../../nbs/catalog/05_catalog.ipynb #40d21ac2
 stage = Stage(
@@ -254,5 +257,5 @@ stage = Stage(
     reads={"failures": "out/detect/failures.parquet", "rows": "out/split/open.parquet", "quarantine": "out/validate/quarantine.parquet",
            "validated": "out/validate/summary.json", "detected": "out/detect/summary.json", "patterns": "out/discover/patterns.json",
            "membership": "out/discover/membership.parquet", "discovered": "out/discover/summary.json", "causes": "out/diagnose/causes.json",
-           "remedies": "out/propose/remedies.json", "trials": "out/experiment", "verdicts": "out/gate/verdicts.json", "triage": "ledger/triage",
+           "remedies": "out/propose/remedies.json", "trials": "out/experiment", "verdicts": "out/gate/verdicts.json", "triage": "ledger/triage", "rollouts": "ledger/rollouts",
            "checkpoints": "data/checkpoints", "contract": "contract.yaml"})

@@ -14,6 +14,7 @@ from failwb.publish.markup import (
     absent, badge, between, count, facts, href, link, p_value, percent, phrase, plain, plural,
     points, raw, short, table, toctree,
 )
+from .shipped import shipped_sentence, shipped_table
 from .story import Story, by_id, term, title, verdict_of
 from ..record.taxonomy import SCALES
 from .pages import DECIDED, change_page, decided_rows, lead, number, page, pattern_page, plan_page, section
@@ -127,7 +128,7 @@ def one_change(story: Story, id: str) -> str:
     links = (f"{badge(verdict_of(story, id)['verdict'])} Rests on {link('its experiment', plan_page(id), here)} and "
              f"{link('its pattern', pattern_page(plan['pattern']), here)}.")
     return page(first if first.startswith("# ") else f"# {term(story, plan['remedy'])}\n\n{first}", lead(links),
-                rest.strip())
+                section("After shipping", *[shipped_sentence(s) for s in story.shipped if s["plan"] == id]), rest.strip())
 
 # %% ../../nbs/publish/11_decisions.ipynb #451cbb82
 def changes_index(story: Story) -> str:
@@ -143,6 +144,7 @@ def changes_index(story: Story) -> str:
         lead("For each proven remedy: what to change, what may go wrong, how to roll it out step by step, when to roll "
              "back, and what to watch. The statistics are done; the decision is a person's."),
         table(["Change", "Mends", "Fewer errors"], items, "llr") or none,
+        section("What became of what was shipped", shipped_table(story.shipped)),
         toctree([f"{term(story, story.plans[i]['remedy'])} · {short(i)[:6]} <{short(i)}>"
                  for i in sorted(story.changes)]),
     )

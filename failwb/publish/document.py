@@ -123,7 +123,7 @@ Dpi = Annotated[int, Within(20, 1200)]
 def document(
     failures: pd.DataFrame, funnel: dict, patterns: list[dict], causes: list[dict], remedies: list[dict], plans: Path,
     experiment: Path,
-    verdicts: list[dict], alternatives: list[dict], changes: Path, drift: pd.DataFrame, points: pd.DataFrame,
+    verdicts: list[dict], alternatives: list[dict], changes: Path, drift: pd.DataFrame, points: pd.DataFrame, shipped: list[dict],
     ledger: Path, contract: Contract, guides: Path, criteria: dict, summaries: dict, out: Path, track: Callable, *, map_points: Count, map_dpi: Dpi,
 ) -> dict[str, dict]:
     "Build the site in `out`, return its summary. Raises `SiteError` for a broken page, `PrivacyError` for a leak."
@@ -132,7 +132,7 @@ def document(
         known("remedy"), contract=contract, funnel=funnel, patterns=patterns, causes=causes, remedies=remedies,
         plans=plans_in(plans), trials=trials,
         verdicts=verdicts, alternatives=alternatives, changes=texts(changes, ".md"), failures=failures, drift=drift,
-        points=points,
+        points=points, shipped=shipped,
         entries=decisions_in(ledger), notebooks=notebooks,
         guides=guides_in(guides), checks=judge(read_criteria(criteria), summaries),
         at_hand={k: (summaries.get("enrich") or {}).get(f"{k}_at_hand", True) for k in ("model", "reference")},
@@ -153,7 +153,7 @@ stage = Stage(
         "experiment": "out/experiment",
         "verdicts": "out/gate/verdicts.json", "alternatives": "out/gate/alternatives.json",
         "changes": "out/gate/changes", "drift": "out/enrich/drift.parquet",
-        "points": "out/discover/map.parquet",
+        "points": "out/discover/map.parquet", "shipped": "out/catalog/shipped.json",
         "ledger": "ledger", "contract": "contract.yaml", "guides": "nbs/guides", "criteria": "@criteria", "summaries": "@summaries", "out": "@out", "track": "@track",
     },
 )

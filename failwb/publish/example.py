@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['CONTRACT', 'RULES', 'PATTERNS', 'CAUSES', 'REMEDIES', 'PLANS', 'ADOPTED', 'SHORT', 'TRIALS', 'VERDICTS',
-           'ALTERNATIVES', 'FUNNEL', 'CRITERIA', 'SUMMARIES', 'example_pattern', 'example_plan', 'example_failures',
-           'example_points', 'entry', 'example', 'nothing']
+           'ALTERNATIVES', 'FUNNEL', 'CRITERIA', 'SUMMARIES', 'SHIPPED', 'example_pattern', 'example_plan',
+           'example_failures', 'example_points', 'entry', 'example', 'nothing']
 
 # %% ../../nbs/publish/07_example.ipynb #a16e6d33
 import pandas as pd
@@ -188,6 +188,11 @@ SUMMARIES = {
 }
 
 # %% ../../nbs/publish/07_example.ipynb #efe9c0c0
+SHIPPED = {"plan": ADOPTED, "pattern": PATTERNS[0]["id"], "name": PATTERNS[0]["name"], "predicate": PATTERNS[0]["predicate"], "remedy": "unit_fix", "version": "v3", "replaces": "v2", "state": "kept",
+           "first": "2026-03-01T00:00:00+00:00", "due": "2026-03-15T00:00:00+00:00", "rows": 310, "needed": 240, "before": 0.44, "error": 0.11, "fall": 0.33, "fall_low": 0.28, "effect": 0.35, "low": 0.31,
+           "high": 0.39, "least": 0.06, "compared": "replayed", "back": None, "restored": None}
+
+
 def entry(kind: str, name: str, time: str, body: dict) -> dict:
     "Return a ledger entry."
     return {"schema": 1, "kind": kind, "name": name, "time": time, "author": "ada", "signed": False, "body": body}
@@ -206,7 +211,7 @@ def example() -> dict:
         trials=TRIALS, verdicts=VERDICTS, alternatives=ALTERNATIVES,
         changes={ADOPTED: "# Divide income by 1,000 in channel partner\n\nRisk: low."}, failures=example_failures(),
         drift=drift,
-        points=example_points(), entries=ledger, notebooks={ADOPTED: notebook}, guides={},
+        points=example_points(), entries=ledger, shipped=[SHIPPED], notebooks={ADOPTED: notebook}, guides={},
         checks=judge(read_criteria(CRITERIA), SUMMARIES),
     )
 
@@ -215,7 +220,7 @@ def nothing() -> dict:
     "Return the same workbench with no failure that stands out."
     empty = dict.fromkeys(["confirmed", "plans", "adopted", "underpowered"], 0) | {"claimed": 1}
     refused = [PATTERNS[2]]
-    return example() | dict(funnel=FUNNEL | empty, patterns=refused, causes=[], remedies=[], plans={}, trials={},
+    return example() | dict(funnel=FUNNEL | empty, patterns=refused, causes=[], remedies=[], plans={}, trials={}, shipped=[],
                             verdicts=[], alternatives=[], changes={},
                             notebooks={}, points=example_points().assign(pattern=None),
                             entries=example()["entries"][:1])

@@ -22,6 +22,7 @@ from failwb.publish.markup import (
     absent, badge, between, card, cards, count, equals, facts, link, percent, phrase, plain, plural,
     points, raw, short, table, toctree,
 )
+from .shipped import shipped_sentence
 from .story import Story, by_id, lacking, numbers, plans_of, term, title, verdict_of
 from .summaries import drift_note, funnel_steps, headline, next_steps, untested
 from .theme import SERIES
@@ -392,6 +393,7 @@ def one_pattern(story: Story, p: dict) -> str:
         section("Why it happens", *[cause_section(c, n) for n, c in enumerate(causes, 1)], drift_chart(story, causes)),
         section("What could help", remedy_table(story, p, here) or looked),
         section("What was tested", plan_list(story, p, here), alternative(story, p)),
+        section("After shipping", *[shipped_sentence(s) for s in story.shipped if s["pattern"] == p["id"]]),
     )
 
 # %% ../../nbs/publish/09_pages.ipynb #403086ab

@@ -128,6 +128,8 @@ TOLD: dict[str, Callable[[dict], str]] = {
         for name in sorted({v["verdict"] for v in b["verdicts"]})) or "no plan"),
     "contracts": lambda b: f"Version {b['version']} of the data contract was recorded",
     "promotions": lambda b: f"The candidate of plan {b['plan'][:6]} became checkpoint {b['version']}, in place of {b['replaces']}",
+    "rollouts": lambda b: {"promised": "What checkpoint {version} promises where {name} was written down", "started": "The rollout of plan {plan:.6} started: {reason}",
+                           "advanced": "Plan {plan:.6} went on to {rung}: {reason}", "rolled back": "Plan {plan:.6} was rolled back from {rung}: {reason}"}[b["event"]].format(**b),
     "triage": lambda b: f"{b['target']} was triaged: {b.get('status') or 'noted'}",
 }
 
@@ -192,6 +194,7 @@ Ten minutes, no statistics needed.
 5. A **remedy** is simulated; a **plan** fixes what success means before the result can be known.
 6. The **experiment** compares the model as it is with the candidate, on rows that had no part in any step before.
 7. The **verdict** follows from the plan by rule. People decide, on the **change request**, whether the remedy ships.
+8. Once it is shipped, **fresh traffic** is held against what was promised: *verified*, or not, or taken back.
 """
 
 # %% ../../nbs/publish/10_reference.ipynb #52b30133

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SCALE', 'chance_deviation', 'weekly_deviation', 'limit', 'limits', 'headroom', 'likelihood', 'level', 'risks',
-           'ladder', 'monitoring', 'approvals_of', 'summary_sentences', 'change_request', 'table', 'signed_number',
-           'guardrail_rows', 'change_markdown']
+           'horizon_days', 'promise_of', 'ladder', 'monitoring', 'approvals_of', 'summary_sentences', 'change_request',
+           'table', 'signed_number', 'guardrail_rows', 'promise_sentence', 'change_markdown']
 
 # %% ../../nbs/remedy/08_change.ipynb #6ef0f6c3
 from collections.abc import Mapping, Sequence
@@ -102,18 +102,35 @@ def risks(plan: Mapping[str, Any], trial: Mapping[str, Any], about: Mapping[str,
         _lasting(plan)]
     return [{**risk, "level": level(risk["likelihood"], risk["impact"])} for risk in found]
 
+# %% ../../nbs/remedy/08_change.ipynb #change-promise
+def horizon_days(plan: Mapping[str, Any], trial: Mapping[str, Any]) -> int:
+    "Return after how many days the review is due: when, at the pace of the trial, the rows that the plan needs have come; one to 52 whole weeks."
+    weeks = trial["trade_offs"].get("by_week") or []
+    pace = trial["rows"] / (1 + max((week["week"] for week in weeks), default=0))  # rows of the pattern a week
+    return 7 * int(np.clip(np.ceil(plan["n_needed"] / max(pace, 1.0)), 1, 52))
+
+
+def promise_of(plan: Mapping[str, Any], trial: Mapping[str, Any], contract: Contract) -> dict[str, Any]:
+    "Return what shipping the candidate promises about traffic to come; `error` and `everywhere` are the bounds of the watch."
+    top = limits(trial)
+    return {
+        "pattern": plan["pattern"], "name": words(plan["predicate"], contract), "predicate": plan["predicate"], "excludes": plan["excludes"], "remedy": plan["remedy"],
+        "replaced": plan["checkpoint"], **{k: trial[k] for k in ("baseline_error", "candidate_error", "effect", "low", "high")}, "least": settle(plan["minimum_effect"] / 2),
+        "error": min(top["pattern"], plan["rollback"].get("above", 1.0)), "everywhere": top["global"], "rows": plan["n_needed"], "units": plan["units_minimum"],
+        "days": horizon_days(plan, trial)}
+
 # %% ../../nbs/remedy/08_change.ipynb #49949e1f
 def ladder(plan: Mapping[str, Any], trial: Mapping[str, Any]) -> list[dict[str, str]]:
     "Return the rungs of the rollout: replay, shadow, canary, full."
     top, needed = limits(trial), f"{plan['n_needed']:,} labelled predictions of the pattern"
     inside, total = f"{top['pattern']:.1%}", f"{top['global']:.1%}"
-    stop = f"error in the pattern above {inside}, or everywhere above {total}, in a week"
+    stop = f"error in the pattern shown to be above {inside}, or everywhere above {total}"
     return [
         {"rung": "replay", "traffic": "none; stored requests", "proceed": "the candidate's artifact gives the answers of the experiment, row for row", "stop": "any other answer"},
-        {"rung": "shadow", "traffic": "all requests, answers not used", "proceed": f"{needed}; the candidate is wrong less often there (one-sided, 95%), and p99 latency is within the service's limit",
+        {"rung": "shadow", "traffic": "all requests, answers not used", "proceed": f"{needed}; the candidate is shown to be wrong less often there than the served model was, and p99 latency is within the service's limit",
          "stop": stop},
-        {"rung": "canary", "traffic": "5% of the subjects, by hash", "proceed": f"{needed}, and no limit was passed", "stop": stop},
-        {"rung": "full", "traffic": "all", "proceed": "the review after the rollout confirms the gain on fresh traffic", "stop": stop}]
+        {"rung": "canary", "traffic": "5% of the subjects, by hash", "proceed": f"{needed} more, and no limit was passed", "stop": stop},
+        {"rung": "full", "traffic": "all", "proceed": f"the review {horizon_days(plan, trial)} days after the first answer finds the gain on fresh traffic", "stop": stop}]
 
 
 def monitoring(trial: Mapping[str, Any]) -> list[dict[str, str]]:
@@ -157,9 +174,9 @@ def change_request(verdict: Mapping[str, Any], trial: Mapping[str, Any], plan: M
         "summary": summary_sentences(plan, trial, about, contract), "params": plan["params"],
         "evidence": {**{k: trial[k] for k in ("rows", "units", "baseline_error", "candidate_error", "effect", "low", "high", "p", "guardrails")},
                      "p_adjusted": verdict["p_adjusted"], "alpha": plan["alpha"], "grade": "confirmed"},
-        "risk": {"level": worst, "table": found}, "rollout": ladder(plan, trial), "monitoring": monitoring(trial),
+        "risk": {"level": worst, "table": found}, "rollout": ladder(plan, trial), "monitoring": monitoring(trial), "promise": promise_of(plan, trial, contract),
         "rollback": {"trigger": plan["rollback"]["trigger"], "limits": limits(trial),
-                     "steps": [plan["rollback"]["plan"], f"Serve checkpoint {plan['checkpoint'][:12]} again.", "Note time and reason in the ledger, and tell the owner."]},
+                     "steps": [plan["rollback"]["plan"], f"Serve checkpoint {plan['checkpoint'][:12]} again.", "The rollout command has noted it in the ledger; where a person decides, failwb rollout PLAN --back REASON does. Tell the owner."]},
         "approvals": approvals_of(verdict["plan"], approvals, needed[worst], contract)}
 
 # %% ../../nbs/remedy/08_change.ipynb #0e40e018
@@ -180,10 +197,16 @@ def guardrail_rows(rails: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
     return [{"guardrail": f"{rail['metric']}, {rail['scope']}", "worsening": signed_number(rail["value"]), "at most": signed_number(rail["bound"]),
              "margin": rail["margin"], "holds": "yes" if rail["holds"] else "no"} for rail in rails]
 
+# %% ../../nbs/remedy/08_change.ipynb #change-promise-words
+def promise_sentence(promise: Mapping[str, Any]) -> str:
+    "Say when the review after the rollout falls due, and what it asks."
+    return (f"Due {promise['days']} days after the first answer of the new checkpoint, on at least {promise['rows']:,} labelled predictions of the pattern. The promise is kept where the error is shown (95%) to "
+            f"fall by at least {promise['least'] * 100:.1f} per 100 against the replaced model; the experiment found {promise['effect'] * 100:.1f} ({promise['low'] * 100:.1f} to {promise['high'] * 100:.1f}).")
+
 # %% ../../nbs/remedy/08_change.ipynb #0b17236d
 def change_markdown(request: Mapping[str, Any]) -> str:
     "Return the change request as a Markdown page for people."
-    evidence, back, agree = request["evidence"], request["rollback"], request["approvals"]
+    evidence, back, agree, promise = (request[k] for k in ("evidence", "rollback", "approvals", "promise"))
     parts = [
         f"# Change request: {plain(request['title'])}",
         f"**Status: {request['status']}.** This request is not signed. {agree['note']} Needed: {agree['needed']} signed approval(s), never the author's alone; owner: {agree['owner']}.",
@@ -193,6 +216,7 @@ def change_markdown(request: Mapping[str, Any]) -> str:
         f"## Risk: {request['risk']['level']}", table(request["risk"]["table"], ["risk", "likelihood", "impact", "level", "why", "mitigation"]),
         "## Rollout", table(request["rollout"], ["rung", "traffic", "proceed", "stop"]),
         "## Monitoring", table(request["monitoring"], ["metric", "expected", "threshold"]),
-        "## Rollback", f"Trigger: {back['trigger']} In figures: a week with an error above {back['limits']['pattern']:.1%} in the pattern or {back['limits']['global']:.1%} everywhere.",
-        "\n".join(f"{i}. {step}" for i, step in enumerate(back["steps"], 1))]
+        "## Rollback", f"Trigger: {back['trigger']} In a week: an error above {back['limits']['pattern']:.1%} in the pattern or {back['limits']['global']:.1%} everywhere.",
+        "\n".join(f"{i}. {step}" for i, step in enumerate(back["steps"], 1)),
+        "## Review after the rollout", promise_sentence(promise)]
     return "\n\n".join(parts) + "\n"

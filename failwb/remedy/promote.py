@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SHORTEST', 'Ask', 'NotAdopted', 'plan_named', 'adopted', 'judged_candidate', 'versions', 'next_version',
-           'version_for', 'place', 'ancestors', 'left_behind', 'described', 'approvals_seen', 'promote', 'requests_of',
-           'asked', 'served_answer', 'replay_service']
+           'version_for', 'place', 'ancestors', 'rolled_back', 'left_behind', 'described', 'approvals_seen', 'promised',
+           'promote', 'requests_of', 'asked', 'served_answer', 'replay_service']
 
 # %% ../../nbs/remedy/12_promote.ipynb #promote-imports
 import os
@@ -17,16 +17,18 @@ from typing import Any
 
 import pandas as pd
 
+from ..capture.segments import read_manifest
 from ..catalog.reproduce import replay
 from ..models.checkpoint import Checkpoint, checkpoint_by_sha, load_checkpoint
 from ..record.contract import Contract
 from ..record.errors import FailwbError, ModelError, UnknownName, UnsealedPlan
 from ..record.tables import features, file_sha, read_json, write_json
 from ..record.task import Task, number_text, task_of
+from .change import promise_of
 from .experiment import read_plans, seals_by_plan, unsealed_reason
 from .rounds import closed_verdicts
 from .trial import TRAINING
-from ..vault.ledger import NAME
+from ..vault.ledger import NAME, Ledger
 from ..workbench import Workbench
 
 # %% ../../nbs/remedy/12_promote.ipynb #promote-plan-named
@@ -138,9 +140,14 @@ def ancestors(checkpoints: Path, version: str | None) -> list[str]:
     return line
 
 
+def rolled_back(ledger: Ledger) -> set[str]:
+    "Return the plans whose candidates were promoted and rolled back: they promise nothing any more."
+    return {entry["body"]["plan"] for entry in ledger.entries("rollouts") if entry["body"]["event"] == "rolled back"}
+
+
 def left_behind(wb: Workbench, version: str) -> list[str]:
     "Return the promoted versions whose mends `version` does not build on."
-    promoted = {entry["body"]["version"] for entry in wb.ledger.entries("promotions")}
+    promoted = {entry["body"]["version"] for entry in wb.ledger.entries("promotions") if entry["name"] not in rolled_back(wb.ledger)}
     return sorted(promoted - set(ancestors(wb.path("data/checkpoints"), version)))
 
 # %% ../../nbs/remedy/12_promote.ipynb #promote-describe
@@ -160,6 +167,13 @@ def approvals_seen(wb: Workbench, plan: str) -> str:
     given = read_json(path)["approvals"] if path.is_file() else {"valid": 0, "needed": "unknown"}
     return f"{given['valid']} signed of {given['needed']}"
 
+# %% ../../nbs/remedy/12_promote.ipynb #promote-promised
+def promised(wb: Workbench, body: dict[str, Any]) -> dict[str, Any]:
+    "Return the first entry of a rollout: the promotion and what the plan and its trial promise."
+    plan, trial = read_json(wb.path(f"ledger/plans/{body['plan']}.json")), read_json(wb.path(f"out/experiment/{body['plan']}/trial.json"))
+    known = [segment["last"] for segment in read_manifest(wb.path("data/segments"))["segments"] if segment["kind"] == "events" and segment.get("last")]
+    return {**body, "event": "promised", "since": max(known, key=pd.Timestamp, default=None), **promise_of(plan, trial, wb.contract)}
+
 # %% ../../nbs/remedy/12_promote.ipynb #promote-promote
 def promote(wb: Workbench, name: str, version: str | None = None, author: str | None = None) -> dict[str, Any]:
     "Make the candidate of the adopted plan `name` a checkpoint and enter it into the ledger; the same again is a no-op."
@@ -172,6 +186,7 @@ def promote(wb: Workbench, name: str, version: str | None = None, author: str | 
         place(wb, candidate, described(wb, candidate, plan, base, version))
     body = {"plan": plan, "pattern": verdict["pattern"], "version": version, "sha256": model.sha256, "replaces": base.version}
     wb.ledger.append("promotions", plan, body, author=author)
+    wb.ledger.append("rollouts", f"{plan}-00", promised(wb, body), author=author)
     return {**body, "new": new, "approvals": approvals_seen(wb, plan), "builds_not_on": left_behind(wb, version)}
 
 # %% ../../nbs/remedy/12_promote.ipynb #promote-replay

@@ -32,7 +32,7 @@ from ..record.task import task_of
 from .cases import Case, candidate, case_of, evidence_digest, inside, predict_loss, served_loss
 from .change import table
 from .experiment import read_plans
-from .promote import judged_candidate
+from .promote import judged_candidate, rolled_back
 from .rounds import closed_verdicts
 from .statistics import holm, interval, noninferior, sign_flip
 from .trial import judging_rows
@@ -107,7 +107,8 @@ def artifact_of(wb: Workbench, plan: str, promotion: dict[str, Any] | None) -> C
 
 def mends(wb: Workbench, every: bool) -> list[Mend]:
     "Return the mended patterns: the latest promoted plan of each, else its latest adopted one; `every` holds a model to those too."
-    promoted = {entry["name"]: entry["body"] for entry in wb.ledger.entries("promotions")}
+    back = rolled_back(wb.ledger)
+    promoted = {entry["name"]: entry["body"] for entry in wb.ledger.entries("promotions") if entry["name"] not in back}
     adopted = {plan: v for plan, v in closed_verdicts(wb.ledger).items() if v["verdict"] == "adopt"}
     latest: dict[str, str] = {}
     for plan in sorted(adopted, key=lambda p: (p in promoted, adopted[p]["round"], adopted[p]["selected"], p)):

@@ -25,6 +25,7 @@ KINDS = {
     "approvals": "who agreed to a change",
     "rounds": "closed rounds: verdicts and the error rate they spent",
     "promotions": "which adopted candidate became which checkpoint",
+    "rollouts": "what was promised of a promoted candidate, and each rung that it took or fell from",
     "triage": "what people said about a failure or pattern",
     "messages": "discussion",
     "reviews": "periodic reviews that were held",
