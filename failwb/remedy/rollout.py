@@ -144,10 +144,10 @@ def to_do(events: Sequence[Mapping[str, Any]]) -> list[str]:
     promise, last, now = events[0], events[-1], to_serve(events)
     new, old = f"data/checkpoints/{promise['version']}", f"data/checkpoints/{promise['replaces']}"
     if last["event"] == "rolled back":
-        return [f"Serve {old} again for everybody, with its hash {promise['replaced']} in the capture middleware.", f"Stop {new}; no answer of it may be used.",
+        return [f"Serve {old} again for everybody, with the sha256 in its checkpoint.json in the capture middleware.", f"Stop {new}; no answer of it may be used.",
                 "`failwb collect` and `dvc repro`: the review says when the first answer of another checkpoint has come.", "`failwb run` plans anew, with this traffic as evidence."]
     if last["event"] == "promised":
-        return [f"Let {new} answer copies of all requests beside {now['serve']}, behind a capture middleware of its own with checkpoint={promise['sha256']}; send labels for its event ids too."]
+        return [f"Let {new} answer copies of all requests beside {now['serve']}, behind a capture middleware of its own with the sha256 in its checkpoint.json; send labels for its event ids too."]
     if last["rung"] == "full":
         return [f"Serve {new} for everybody. The review is due by itself."]
     return [f"Serve {old}; {new} answers beside it in shadow." if now["share"] == 0 else f"Serve {new} for {now['share']:.0%} of the subjects, by hash, {old} for the others."]
