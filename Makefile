@@ -9,6 +9,7 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 PYTHON ?= python3.11
 WORKERS ?= 2
 GUIDE := nbs/guides/01_first_verdict.ipynb
+TRUTH := nbs/guides/07_truth.ipynb
 READY := .venv/.ready
 
 # One home for what a reproducible run needs: our own tools first, one thread a process, no telemetry.
@@ -39,14 +40,26 @@ lab: env evidence ## JupyterLab on the first guide
 ## -- for whoever changes something
 
 test: env .peers/mlserver/.ready clean-check pipeline ## everything that has to hold before a commit
-	ruff check failwb nbs tests setup.py
+	ruff check failwb nbs tests benchmarks setup.py
 	nbdev_test --n_workers $(WORKERS)
+	$(MAKE) truth
 	python -m pytest
 
 PEERS := $(patsubst benchmarks/peers/%.txt,.peers/%/.ready,$(wildcard benchmarks/peers/*.txt))
 
 peers: ## other tools, each in an environment of its own (.peers/, cached, 7 GB); one that fails stops no other
 	@for peer in $(PEERS); do $(MAKE) "$$peer" || echo "$$peer: not installed; the reason stands above." >&2; done
+
+truth: env ## planted faults against what the loop says: a fixed sample, with floors (ten minutes)
+	python -m benchmarks.truth sample --jobs $(WORKERS)
+
+truth-full: env ## the whole grid on report seeds; goes on where it was interrupted (hours)
+	python -m benchmarks.truth full --jobs $(WORKERS)
+	python -m benchmarks.truth others --jobs $(WORKERS)
+
+truth-page: env ## the guide on how right the answers are, executed anew from benchmarks/results
+	jupyter nbconvert --to notebook --execute --inplace '$(TRUTH)'
+	nbdev_clean
 
 bench-gate: env ## simulated experiments with known answers: does the gate keep its promises? (3 minutes)
 	python benchmarks/gate.py

@@ -16,6 +16,7 @@ from failwb.faults.tables import grounds
 from failwb.faults.world import Ground, expected_error, oracle
 from failwb.lab.datasets import adult, bike, elec2
 from failwb.models.answer import answer
+from failwb.models.outputs import line_of
 from failwb.record.plugins import Reject
 from failwb.record.tables import settle
 from failwb.record.task import task_of
@@ -38,7 +39,6 @@ def repairs(done: Turn, planted: Planted, seed: int) -> list[dict[str, Any]]:
     "Judge every adopted change on an oracle sample of fresh requests: what it mends, and what it does to all."
     fresh = drawn(planted, FRESH, np.random.default_rng([seed, 4]), later=True)
     contract, checkpoint = planted.ground.contract, planted.checkpoints[planted.served]
-    task = task_of(contract, checkpoint.threshold)
 
     def errs(answers: pd.DataFrame) -> np.ndarray:
         return expected_error(
@@ -48,7 +48,9 @@ def repairs(done: Turn, planted: Planted, seed: int) -> list[dict[str, Any]]:
     now, best = errs(fresh.answers), oracle(planted.world, fresh.real, fresh.time)
     masks, found = [f.rows(fresh.sent, fresh.time) for f in planted.faults], []
     for verdict in (v for v in done.verdicts if v["verdict"] == "adopt"):
-        then = errs(answer(done.models[verdict["plan"]], task, fresh.sent[list(checkpoint.features)]))
+        model = done.models[verdict["plan"]]
+        task = task_of(contract, line_of(model, checkpoint.threshold))  # a candidate may bring a line of its own
+        then = errs(answer(model, task, fresh.sent[list(checkpoint.features)]))
         gains = [
             {"gain": float((now - then)[m].mean()), "possible": float((now - best)[m].mean())} if m.any() else None
             for m in masks

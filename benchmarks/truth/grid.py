@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from failwb.faults.registry import FAULTS
 from failwb.record.tables import canonical, sha
 
 ROLES = {"development": 1_000, "report": 900_000}  # first seed of a role
@@ -42,15 +43,16 @@ def faulty(role: str, grounds: Sequence[str], families: Sequence[str], rounds: i
         for i, kind in enumerate(families):
             for j, dial in enumerate(DIALS):
                 seed += 1
-                yield Case(role, grounds[(turn + i + j) % len(grounds)], (kind,), dial, seed, n)
+                yield Case(role, grounds[(turn + i + 2 * j) % len(grounds)], (kind,), dial, seed, n)
+        slices = [kind for kind in families if not FAULTS[kind].everywhere]  # what is everywhere has no place beside others
         for together in TOGETHER[1:]:
             for j in range(len(families) // 3):
                 seed += 1
-                drawn = np.random.default_rng(seed).choice(len(families), together, replace=False)
+                drawn = np.random.default_rng(seed).choice(len(slices), together, replace=False)
                 yield Case(
                     role,
                     grounds[(turn + j) % len(grounds)],
-                    tuple(families[k] for k in drawn),
+                    tuple(slices[k] for k in drawn),
                     DIALS[1 + j % 2],
                     seed,
                     n,

@@ -6,8 +6,6 @@
 __all__ = ['beyond', 'better_line', 'lined', 'another_line', 'line_of_all', 'line_cause']
 
 # %% ../../nbs/remedy/00_judge_answers.ipynb #judge-answers-imports
-from typing import Any
-
 import numpy as np
 import pandas as pd
 from sklearn.metrics import roc_auc_score
