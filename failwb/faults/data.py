@@ -199,7 +199,7 @@ class UnderRepresented(OwnRule):
     kept: float = 0.01
     name: str = "under_represented"
     category: str = "under-representation"
-    right_remedies: tuple[str, ...] = ("slice_reweight", "slice_expert", "oversample", "acquire")
+    right_remedies: tuple[str, ...] = ("slice_reweight", "slice_expert", "oversample", "importance_weights", "acquire")
 
     def train(self, table: pd.DataFrame, version: str, rng: Generator) -> pd.DataFrame:
         "Leave the slice out, but for a few."

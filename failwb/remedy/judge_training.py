@@ -131,9 +131,8 @@ def leak_cause(scene: Scene, contract: Contract) -> Cause | None:
 
 def unmissed(scene: Scene, contract: Contract, name: str) -> dict[str, Any]:
     "Return the check that a learner of the traffic errs hardly more without `name`, against what it errs less than the served model."
-    rows = scene.setting.traffic
+    rows, judge = scene.setting.traffic, scene.select
     lean = contract.model_copy(update={"columns": {n: c for n, c in contract.columns.items() if n != name}})
-    judge = rows[rows["split"] == "select"]
     wrong = wrong_by(scene, lean, taught_by(scene, lean, rows, f"without|{name}"), judge)
     mean, error, _ = unit_mean(wrong - judge["fresh_wrong"].to_numpy(float), judge["subject"].to_numpy())
     gained = float(judge["loss"].mean() - judge["fresh_wrong"].mean())

@@ -241,7 +241,7 @@ class SliceReweight:
     "Refit with the training weights reset and the pattern's rows weighted up."
 
     name, term, family = "slice_reweight", "slice reweighting", "refit"
-    categories = ("systematic-slice-error", "under-representation", "group-disparity")
+    categories = ("systematic-slice-error", "under-representation", "covariate-shift", "group-disparity")
     cost, risk, what = 0.3, "medium", __doc__
     when = "High loss in a describable group whose labels are clean."
     trade_off = "Probabilities outside the slice may become less calibrated."

@@ -93,7 +93,7 @@ class Oversample:
     "Refit with the rows of a thin slice counted several times, its rarer class most, and take the bend out of the probabilities."
 
     name, term, family = "oversample", "oversampling with prior correction", "refit"
-    categories = ("under-representation",)
+    categories = ("under-representation", "covariate-shift")
     cost, risk, what = 0.4, "medium", __doc__
     when = "A slice, or a class in it, is all but absent in training, and requests of it have labels by now."
     trade_off = "Little for strong learners; a few rows decide much, so answers vary more."
