@@ -53,4 +53,5 @@ def fit(model: Any, X: pd.DataFrame, y: np.ndarray, weight: np.ndarray | None = 
     "Fit a clone of `model` on `X`, `y` (positions of classes, 1 = positive, or numbers) and row weights. Raises `TooLittleData` where `y` has one class."
     y = np.asarray(y, dtype="float64")
     _check_targets(y, is_regressor(model))
+    X = X.assign(**{n: 0.0 for n in X if X[n].dtype.kind == "f" and X[n].isna().all()})  # it teaches nothing, and no bin can be made of it
     return clone(model).fit(X, y if is_regressor(model) else y.astype("int64"), **_routed(model, weight))
