@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -74,8 +75,11 @@ def completed(wanted: Iterable[Case], jobs: int, scheduler: str | None) -> Itera
     with Client(cluster) as client:
         todo = {client.submit(one, case, key=f"case-{case.key}", pure=False): case for case in missing}
         for future in as_completed(todo):
-            write_json(future.result(), stored(todo[future], code))
-            yield read_json(stored(todo[future], code))
+            if (error := future.exception()) is not None:  # told and counted at the end; the other cases go on
+                yield {"case": asdict(todo[future]), "crashed": f"{type(error).__name__}: {error}"}
+            else:
+                write_json(future.result(), stored(todo[future], code))
+                yield read_json(stored(todo[future], code))
             future.release()
 
 
@@ -85,6 +89,9 @@ def results(wanted: list[Case], jobs: int, scheduler: str | None) -> list[dict[s
         completed(wanted, jobs, scheduler), "Cases", total=len(wanted), console=console, disable=not console.is_terminal
     )
     found = sorted(bar, key=lambda r: r["case"]["seed"])
+    if crashed := [r for r in found if "crashed" in r]:
+        told = "\n".join(f"  {r['case']}: {r['crashed']}" for r in crashed)
+        sys.exit(f"{len(crashed)} of {len(found)} cases crashed, the others are kept:\n{told}")
     return [r for r in found if "refused" not in r]
 
 

@@ -14,7 +14,7 @@ from sklearn.dummy import DummyClassifier, DummyRegressor
 
 from ..models.checkpoint import checkpoint_by_sha
 from ..models.outputs import Routed
-from ..models.train import make_pipeline
+from ..models.train import fit, make_pipeline
 from ..record.plugins import Reject
 from ..record.tables import features, read_json, settle
 from ..record.task import encode
@@ -113,7 +113,7 @@ def rule_of(case: Case, kind: str) -> Any:
     numeric = [n for n in names if n in case.contract.numeric]
     small = make_pipeline(numeric, [n for n in names if n not in numeric], seed=0, max_iter=15, max_leaf_nodes=4, task=case.task.kind)
     rule = small if kind == "small" else DummyRegressor(strategy="median") if number else DummyClassifier(strategy="prior")
-    return rule.fit(features(rows)[names][known], y[known] if number else y[known].astype(int))
+    return fit(rule, features(rows)[names][known], y[known])
 
 
 class Fallback:

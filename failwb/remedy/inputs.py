@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..models.train import make_pipeline
+from ..models.train import make_pipeline, taught
 from ..models.wrappers import Bound, Fill, Rename, before
 from ..record.plugins import Reject
 from ..record.tables import features, settle
@@ -89,7 +89,7 @@ def learner_of(case: Case, feature: str) -> Any:
         return None
     recipe = make_pipeline(numeric, [f for f in others if f not in numeric], seed=0, max_iter=12, max_leaf_nodes=8, task="regression" if number else "binary")
     y = X.loc[known, feature]
-    return recipe.fit(X.loc[known, others], y.to_numpy(float) if number else y.to_numpy(object))
+    return recipe.fit(taught(X.loc[known, others]), y.to_numpy(float) if number else y.to_numpy(object))
 
 
 def usual_value(case: Case, feature: str) -> float | str:

@@ -16,7 +16,7 @@ from sklearn.base import clone
 
 from ..models.answer import answer
 from ..models.outputs import Adjusted
-from ..models.train import make_pipeline
+from ..models.train import make_pipeline, taught
 from ..record.plugins import Reject
 from ..record.tables import features, settle
 from ..record.task import encode, errors
@@ -34,7 +34,7 @@ def density_ratio(case: Case) -> np.ndarray:
     asked, odd = np.arange(len(X)) >= len(case.reference), np.arange(len(X)) % 2 == 1
     recipe, p = make_pipeline(numeric, [f for f in X.columns if f not in numeric], seed=0, max_iter=20, max_leaf_nodes=4), np.zeros(len(X))
     for half in (odd, ~odd):  # no row judges itself
-        p[half] = clone(recipe).fit(X[~half], asked[~half].astype(int)).predict_proba(X[half])[:, 1]
+        p[half] = clone(recipe).fit(taught(X[~half]), asked[~half].astype(int)).predict_proba(X[half])[:, 1]
     p = np.clip(p[~asked], 1e-6, 1 - 1e-6)
     return settle(np.clip(p / (1 - p) * len(case.reference) / max(1, len(case.develop)), 1 / CLIP, CLIP))
 
