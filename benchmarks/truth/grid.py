@@ -1,4 +1,4 @@
-"""Which cases are run: grounds, faults, strengths and seeds, all fixed before anybody looked at a result.
+"""Which cases are run: grounds, faults, strengths and seeds, all fixed before the loop looked at them.
 
 *Development* seeds are there to be looked at, again and again; *report* seeds are used for the page and for
 nothing else. Nothing was tuned on them. As many runs have no fault as have some.
@@ -44,7 +44,9 @@ def faulty(role: str, grounds: Sequence[str], families: Sequence[str], rounds: i
             for j, dial in enumerate(DIALS):
                 seed += 1
                 yield Case(role, grounds[(turn + i + 2 * j) % len(grounds)], (kind,), dial, seed, n)
-        slices = [kind for kind in families if not FAULTS[kind].everywhere]  # what is everywhere has no place beside others
+        slices = [
+            kind for kind in families if not FAULTS[kind].everywhere
+        ]  # what is everywhere has no place beside others
         for together in TOGETHER[1:]:
             for j in range(len(families) // 3):
                 seed += 1

@@ -44,7 +44,7 @@ class Fault:
     everywhere: ClassVar[bool] = False  # it has no slice: all rows are its own
     dated: ClassVar[bool] = False  # it is drawn with a date from which it acts
     wider: ClassVar[float] = 1.0  # how much larger a slice it is drawn on than others
-    dials: ClassVar[dict[str, float]] = {}  # strength of weak, medium and strong, fixed before any result was seen
+    dials: ClassVar[dict[str, float]] = {}  # strength of weak, medium and strong, set by the harm that it does, before the loop looked at it
 
     def rows(self, X: Rows, time: Times = None) -> np.ndarray:
         "Return the mask of the fault's rows in `X`."
