@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from crowd import treat_hard_regions
 from house import BIN, failwb, log_of, overlap, run
 
 from failwb.lab.datasets import permute_losses
@@ -87,6 +88,7 @@ def turn(request, tmp_path_factory) -> Turn:
     home = tmp_path_factory.mktemp(case.name)
     assert failwb("dataset", case.name, f"{case.name}.parquet", cwd=home, FAILWB_REAL_DATA=FOLDER).returncode == 0
     made = measured(BIN / "failwb", "init", "wb", *case.init, "--train", cwd=home)
+    treat_hard_regions(home / "wb")
     params = home / "wb/params.yaml"
     params.write_text(params.read_text(encoding="utf-8").replace("  cutoff: 0.4 ", f"  cutoff: {case.cutoff} "))
     assert f"cutoff: {case.cutoff} " in params.read_text(encoding="utf-8")
@@ -172,6 +174,7 @@ def test_adults_log_alone_shows_the_same_patterns(turn, tmp_path):
     log, labels = log_of(turn.root, tmp_path)
     about = ("--labels", labels, "--features-prefix", "feat_", "--map", "subject=")
     assert failwb("init", "log", "--log", log, *about, cwd=tmp_path).returncode == 0
+    treat_hard_regions(tmp_path / "log")
     wb = Workbench(tmp_path / "log")
     for verb in ("validate", "detect", "split", "enrich", "discover"):
         run_stage(wb, load_stage(verb))

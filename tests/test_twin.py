@@ -1,7 +1,7 @@
 """A table of one's own has its bad group found; on its twin, whose losses are dealt out anew, nothing is confirmed."""
 
 import pytest
-from crowd import crowd
+from crowd import crowd, treat_hard_regions
 
 from failwb.lab.datasets import permute_losses
 from failwb.lab.init import init
@@ -23,6 +23,7 @@ def workbench(tmp_path_factory):
     home = tmp_path_factory.mktemp("own table")
     crowd(6000).to_csv(home / "crowd.csv", index=False)
     init(home / "wb", home / "crowd.csv", "left", owner="ada")
+    treat_hard_regions(home / "wb")
     return home / "wb"
 
 

@@ -177,14 +177,14 @@ def search_claims(ground: Ground, levels: Levels, search: SliceSearch, maximum_p
     return claims, left_out
 
 # %% ../../nbs/discover/01_discover.ipynb #96e672c6
-def retest(pattern: Pattern, earlier: np.ndarray, select: pd.DataFrame, yardsticks: Yardsticks) -> Pattern:
-    "Return `pattern` with its figures on `select`, apart from the q-value; `earlier` marks rows of earlier patterns."
+def retest(pattern: Pattern, earlier: np.ndarray, select: pd.DataFrame, yardsticks: Yardsticks, hard_regions: bool) -> Pattern:
+    "Return `pattern` with its figures on `select`, apart from the q-value; `earlier` marks rows of earlier patterns, and `hard_regions` need not err more than they must."
     rows = match(pattern.predicate, features(select)) & ~earlier
     rest = ~rows & ~earlier
     loss, units = select["loss"].to_numpy(float), select["subject"].to_numpy()
     higher = rate_difference(loss[rows], units[rows], loss[rest], units[rest])
     above = excess(loss, yardsticks, units, rows, rest)
-    test = settle(higher | above | {"p": max(higher["p"], clearest(above)[2])})
+    test = settle(higher | above | ({} if hard_regions else {"p": max(higher["p"], clearest(above)[2])}))
     return replace(pattern, select=settle(figures(select, rows, rest)) | test)
 
 
@@ -201,8 +201,9 @@ def reason_of(pattern: Pattern, fdr: float, minimum_effect: float) -> str:
         return "None of the rows that were kept for testing fall into it."
     seen = f"On {s['rows']} rows that the search never saw, the error rate is {s['error']:.1%} against {s['base_error']:.1%} elsewhere"
     if pattern.confirmed:
-        name, most, _ = clearest(s)
-        return f"{seen} (difference {s['low']:.1%} to {s['high']:.1%}, q = {s['q']:.2g}); that is {most:.1%} {SAID[name]}."
+        name, most, p = clearest(s)
+        more = f"that is {most:.1%} {SAID[name]}" if p <= fdr else "that is no more than must be expected there"
+        return f"{seen} (difference {s['low']:.1%} to {s['high']:.1%}, q = {s['q']:.2g}); {more}."
     if is_hard(s, fdr):
         return f"{seen}; but that is no {SAID['surprise']}, nor {SAID['reducible']}: these requests are hard, and nothing is wrong with the model there."
     if s["q"] > fdr:
@@ -215,14 +216,15 @@ def is_hard(found: dict[str, Any], fdr: float) -> bool:
     return bool(found["low"] > 0 and clearest(found)[2] > fdr)
 
 
-def judge(patterns: Sequence[Pattern], fdr: float, minimum_effect: float) -> list[Pattern]:
+def judge(patterns: Sequence[Pattern], fdr: float, minimum_effect: float, hard_regions: bool) -> list[Pattern]:
     "Return `patterns` with q-values over all of them, smallest detectable effects, decisions and reasons."
     q = settle(benjamini_hochberg(np.array([p.select["p"] for p in patterns])))
     reach = stats.norm.isf(fdr / max(1, len(patterns))) + stats.norm.ppf(0.8)  # one-sided, as for the strictest step
     judged = []
     for pattern, value in zip(patterns, q, strict=True):
         s = pattern.select | {"q": float(value)}
-        confirmed = bool(s["q"] <= fdr and min(s["effect"], clearest(s)[1]) >= minimum_effect)
+        least = s["effect"] if hard_regions else min(s["effect"], clearest(s)[1])
+        confirmed = bool(s["q"] <= fdr and least >= minimum_effect)
         pattern = replace(pattern, select=s, minimum_detectable=settle(float(reach * s["se"])), confirmed=confirmed)
         judged.append(replace(pattern, reason=reason_of(pattern, fdr, minimum_effect)))
     return judged
@@ -237,14 +239,14 @@ def as_pattern(claim: Claim, earlier: Sequence[Pattern], develop: pd.DataFrame, 
 
 
 def claims_to_patterns(claims: Sequence[Claim], develop: pd.DataFrame, select: pd.DataFrame, yardsticks: Yardsticks, levels: Levels, contract: Contract,
-                       fdr: float, minimum_effect: float) -> list[Pattern]:
+                       fdr: float, minimum_effect: float, hard_regions: bool = False) -> list[Pattern]:
     "Return the tested patterns, in the order in which they were found; `yardsticks` are those of `select`."
     patterns, earlier = [], np.zeros(len(select), dtype=bool)
     for claim in claims:
         pattern = as_pattern(claim, patterns, develop, levels, contract)
-        patterns.append(retest(pattern, earlier, select, yardsticks))
+        patterns.append(retest(pattern, earlier, select, yardsticks, hard_regions))
         earlier = earlier | match(pattern.predicate, features(select))
-    return judge(patterns, fdr, minimum_effect)
+    return judge(patterns, fdr, minimum_effect, hard_regions)
 
 # %% ../../nbs/discover/01_discover.ipynb #14766688
 def failure_map(attributions: pd.DataFrame, failed: Sequence[str]) -> pd.DataFrame:
@@ -309,7 +311,7 @@ Blocks = Annotated[int, Within(2, 1000)]  # of time, between which an onset is l
 
 def discover(events: pd.DataFrame, context: pd.DataFrame, attributions: pd.DataFrame, references: Path, checkpoints: Path, contract: Contract, *,
              bins: Bins, maximum_literals: Literals, minimum_rows: Count, minimum_failures: Count, minimum_lift: Factor, error_weight: Portion,
-             surprise: Factor, chance: Factor, maximum_patterns: Whole, maximum_sets: Count, fdr: Mixture, minimum_effect: Share,
+             surprise: Factor, chance: Factor, maximum_patterns: Whole, maximum_sets: Count, fdr: Mixture, minimum_effect: Share, hard_regions: Whole,
              drift_blocks: Blocks, drift_permutations: Count) -> dict[str, Any]:
     "Search develop rows for patterns of failure, test every claim on select rows, and draw the map of failures."
     known = current_checkpoint(checkpoints, events).reference
@@ -320,7 +322,7 @@ def discover(events: pd.DataFrame, context: pd.DataFrame, attributions: pd.DataF
     floors = {"minimum_rows": minimum_rows, "minimum_failures": minimum_failures, "minimum_lift": minimum_lift,
               "minimum_effect": minimum_effect, "chance": chance}
     claims, left_out = search_claims(ground_of(develop, levels, task_of(contract)), levels, search, maximum_patterns, surprise, floors)
-    patterns = claims_to_patterns(claims, develop, select, yardsticks, levels, contract, fdr, minimum_effect)
+    patterns = claims_to_patterns(claims, develop, select, yardsticks, levels, contract, fdr, minimum_effect, bool(hard_regions))
     drift, found = find_drift(develop, select, patterns, drift_blocks, drift_permutations, minimum_rows, fdr, minimum_effect)
     hard = sum(is_hard(p.select, fdr) for p in patterns)
     general = [] if any(p.confirmed for p in drift) else find_general(develop, select, patterns, minimum_rows, fdr, minimum_effect)

@@ -66,8 +66,9 @@ def taught_rows(references: Path, checkpoint: Checkpoint, judged: pd.DataFrame, 
 
 # %% ../../nbs/remedy/00_diagnose.ipynb #diagnose-newer
 def newer_than(checkpoints: Path, served: Checkpoint) -> tuple[Checkpoint, ...]:
-    "Return the checkpoints that descend from the `served` one, by their parents, in the order of their versions."
-    parents = {path.parent.name: read_json(path).get("parent") for path in sorted(Path(checkpoints).glob("*/checkpoint.json"))}
+    "Return the checkpoints that descend from the `served` one, by their parents, in the order of their versions; a promoted candidate waits for its own rollout and is none."
+    bodies = {path.parent.name: read_json(path) for path in sorted(Path(checkpoints).glob("*/checkpoint.json"))}
+    parents = {version: body.get("parent") for version, body in bodies.items() if body.get("origin") != "promoted"}
     line = [served.version]
     for version in line:
         line += [child for child, parent in parents.items() if parent == version and child not in line]

@@ -215,7 +215,7 @@ def growth_cause(scene: Scene, contract: Contract) -> Cause:
     share = [float(own[part].mean()) if part.any() else np.nan for part in (old, new)]
     evidence = [at_least("share of the newest third of the traffic over that of the oldest (lower 95% bound)", ratio(bounds[1][0], bounds[0][1]), limits.growth),
                 at_most("share of the training table over share of the newest third", ratio(scene.shares[0], share[1]), limits.representation),
-                at_least("training rows of the pattern", len(scene.taught), limits.minimum_rows)]  # the same rule cannot hold for what was never taught
+                at_least("training rows of the pattern", len(scene.taught), limits.minimum_rows / 3)]  # the same rule cannot hold for what was never taught
     a, b = traffic[own & new], traffic[own & old]
     rise = rate_difference(a["loss"].to_numpy(float), a["subject"].to_numpy(), b["loss"].to_numpy(float), b["subject"].to_numpy(), 0.9)["low"]
     counter = at_most("rise of the pattern's own error from the oldest to the newest third (lower 95% bound)", rise, limits.label_gap)

@@ -232,5 +232,7 @@ def fit_cause(scene: Scene, contract: Contract) -> Cause | None:
     evidence = [under if under["holds"] else over, sound_labels(scene)]
     wrong = taught_again(scene, contract, table, "plain" if under["holds"] else "small", scene.inside) if evidence[0]["holds"] else np.full(len(scene.inside), np.nan)
     counter = relieved(scene, "error of a plain recipe taught by the same rows", scene.inside, wrong, np.nan_to_num(scene.wrong(scene.inside, "fresh")))
+    if under["holds"] and np.isfinite(left := another_line(scene)):
+        evidence.append(at_most("error of a plain recipe over what another line leaves", ratio(float(np.mean(wrong)), left), limits.relief))
     words = f"The model has learnt its training rows {learnt}{'' if under['holds'] else ' and errs in traffic'}; a plain recipe, taught by the same rows, is wrong on {np.mean(wrong):.0%} of these requests."
     return conclude(scene, "over-or-underfit", evidence, counter, words, {"fit": "under" if under["holds"] else "over"})

@@ -405,7 +405,8 @@ def propose(open_rows: pd.DataFrame, split: dict, patterns: list[dict], causes: 
     ideas = [i for p in track(confirmed, "Simulating remedies") for i in ideas_for(p, patterns, causes, *common)]
     if rules.probe and confirmed and not any(passed(idea) for idea in ideas):
         first = next((p for p in confirmed if p.get("span")), confirmed[0])
-        ideas = ideas_for(first, patterns, unrefuted(causes), *common) + [i for i in ideas if i.pattern is not first]
+        again = ideas_for(first, patterns, unrefuted(causes), *common)
+        ideas = [i.whole() if i.whole else i for i in again] + [i for i in ideas if i.pattern is not first]
     sealed = [entry["body"] for entry in entries_in(seals)]
     round, plans = settle_round(sealed, lambda r: write_plans(ideas, r, share, served.sha256, evidence, rules, task_of(contract, served.threshold)))
     return outputs(ideas, round, plans, share, evidence, rules)
