@@ -120,8 +120,8 @@ def leak_cause(scene: Scene, contract: Contract) -> Cause | None:
     evidence = [at_least(f"share of the label that {name} tells in training", trained, limits.leak),
                 at_most(f"share of the label that {name} tells in traffic", served, (1 - limits.relief) * limits.leak)]
     if all(e["holds"] for e in evidence):
-        moved = float(np.nanmean(answered(scene, table, **{name: shuffled(table["x." + name])}) - table["model_wrong"]))
-        evidence += [at_least(f"rise of the model's error on training rows once {name} is shuffled", moved, limits.label_gap)]
+        without = float(np.nanmean(answered(scene, table, **{name: shuffled(table["x." + name])})))
+        evidence += [at_most(f"model's error on training rows over that once {name} is shuffled", ratio(scene.wrong(table, "model"), without), limits.relief)]
         counter = unmissed(scene, contract, name)
     else:
         counter = at_most("what leaving the feature out costs", np.nan, limits.relief)
