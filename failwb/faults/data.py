@@ -211,7 +211,7 @@ class ForeignPopulation(OwnRule):
     "Requests of a kind that no training table held, with a rule of their own, from its date on."
     name: str = "foreign_population"
     category: str = "out-of-distribution"
-    right_remedies: tuple[str, ...] = ("abstain", "fallback", "acquire")
+    right_remedies: tuple[str, ...] = ("abstain", "fallback", "acquire", "recent_window", "slice_reweight", "slice_expert", "oversample")
     dated: ClassVar[bool] = True
 
     @classmethod
