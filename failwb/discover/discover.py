@@ -326,7 +326,8 @@ def discover(events: pd.DataFrame, context: pd.DataFrame, attributions: pd.DataF
     drift, found = find_drift(develop, select, patterns, drift_blocks, drift_permutations, minimum_rows, fdr, minimum_effect)
     hard = sum(is_hard(p.select, fdr) for p in patterns)
     general = [] if any(p.confirmed for p in drift) else find_general(develop, select, patterns, minimum_rows, fdr, minimum_effect)
-    patterns += general or drift  # both are about all predictions: one of them is told
+    broad = general or drift  # both are about all predictions: one of them is told, and first where it holds up
+    patterns = [*(p for p in broad if p.confirmed), *patterns, *(p for p in broad if not p.confirmed)]
     members = members_of(patterns, events)
     drawn = failure_map(attributions, events.loc[events["loss"] > 0, "event_id"])
     return {"patterns.json": [p.to_dict() for p in patterns], "drift.json": found, "membership.parquet": members,

@@ -178,7 +178,7 @@ def concept_cause(scene: Scene, contract: Contract) -> Cause | None:
     else:
         counter = learnable(scene)
     words = f"{jump['when'].capitalize()[0]}{jump['when'][1:]} the error here rose from {jump['before']:.0%} to {jump['after']:.0%}, {same}."
-    return conclude(scene, "concept-drift", evidence, counter, words, {"week": jump["week"]} if np.isfinite(jump["week"]) else {})
+    return conclude(scene, "concept-drift", evidence, counter, words, ({"week": jump["week"]} if np.isfinite(jump["week"]) else {}) | ({"since": days["since"]} if (days := days_of(scene)) else {}))
 
 # %% ../../nbs/remedy/00_judge_change.ipynb #fe4e258c
 def thirds(scene: Scene) -> tuple[np.ndarray, np.ndarray]:

@@ -20,7 +20,7 @@ from ..record.tables import features, settle
 from ..record.task import encode
 from .cases import Case, inside
 from .inputs import usual_value
-from .remedies import answered_cause, choose, halves, kept, lessons, retrain, teachable
+from .remedies import FORGOTTEN, answered_cause, choose, halves, kept, lessons, outlived, retrain, teachable, turned
 
 # %% ../../nbs/remedy/02_recipes.ipynb #rec-retune
 SIZES: tuple[dict[str, Any], ...] = (  # the first that an estimator has all parameters of; each from plain to rich
@@ -160,13 +160,14 @@ class SliceExpert:
         describable(case)
         if (own := int(inside(case, case.develop).sum() + inside(case, case.reference).sum())) < OWN:
             raise Reject(f"Only {own} rows of the slice could teach; it takes {OWN}.")
-        return choose(self, *halves(case), [{"outside": share} for share in (0.0, 0.05)])
+        return choose(self, *halves(case), [{"outside": share} | turned(case) for share in (0.0, 0.05)])
 
     def lesson(self, case: Case, params: dict, seed: int) -> pd.DataFrame:
-        "Return what the expert is fitted on: the slice's rows, and the others with a small weight; served rows count ten times as much as training rows."
+        "Return what the expert is fitted on: the slice's rows, and the others with a small weight; served rows count ten times as much as training rows, and rows from before the rule changed hardly at all."
         table = lessons(case)
         fresh = np.arange(len(table)) >= len(case.reference)
-        table = table.assign(weight=np.where(table["inside"], 1.0, params["outside"]) * np.where(fresh, 1.0, 0.1))
+        known = np.where(outlived(case, params["since"]), FORGOTTEN, 1.0) if "since" in params else 1.0
+        table = table.assign(weight=np.where(table["inside"], 1.0, params["outside"]) * np.where(fresh, 1.0, 0.1) * known)
         return kept(table[table["weight"] > 0].reset_index(drop=True), seed)
 
     def build(self, case: Case, params: dict, seed: int) -> Any:

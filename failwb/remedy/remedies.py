@@ -7,7 +7,8 @@ __all__ = ['ODD_ROWS', 'GAP', 'MISTAKEN', 'DEGREES', 'LEFT_OUT', 'ENOUGH', 'WEIG
            'MEMORIES', 'refuted', 'cause_for', 'answered_cause', 'DoNothing', 'with_own_line', 'RollBack',
            'usual_and_sent', 'dividing_line', 'affine_line', 'conversion', 'UnitFixRemedy', 'lessons', 'kept',
            'retrain', 'teachable', 'halves', 'choose', 'SliceReweight', 'appraised', 'doubtful', 'corrected',
-           'doubtful_shares', 'PruneRelabel', 'ages', 'recency', 'earlier_and_later', 'RecentWindow']
+           'doubtful_shares', 'PruneRelabel', 'ages', 'recency', 'turned', 'outlived', 'earlier_and_later',
+           'RecentWindow']
 
 # %% ../../nbs/remedy/02_remedies.ipynb #cdcc35de
 from collections.abc import Sequence
@@ -347,6 +348,19 @@ def recency(age: np.ndarray, params: dict) -> np.ndarray:
     weight = (age <= params["days"]).astype(float) if params["kind"] == "window" else 0.5 ** (age / params["days"])
     return np.maximum(weight, FORGOTTEN)
 
+
+def turned(case: Case) -> dict[str, str]:
+    "Return `since`, the time from which another rule holds in the pattern, as its concept drift tells it; nothing where none stands."
+    cause = cause_for(("concept-drift",), case)
+    return {"since": cause["hints"]["since"]} if cause and "since" in cause["hints"] else {}
+
+
+def outlived(case: Case, since: str) -> np.ndarray:
+    "Return which of the `lessons` of `case` are rows of the pattern from before `since`; training rows are."
+    table = lessons(case)
+    time = table["row"].map(case.develop.set_index("event_id")["time"])
+    return (table["inside"] & ~(time >= pd.Timestamp(since))).to_numpy()
+
 # %% ../../nbs/remedy/02_remedies.ipynb #rem-recent-4
 JUDGING = 0.3  # share of the develop rows, the newest ones, by which a memory is chosen
 MEMORIES = tuple((kind, share) for kind in ("window", "decay") for share in (1 / 8, 1 / 2, 2.0))  # as shares of the days that taught; the longest forget hardly anything
@@ -361,7 +375,7 @@ def earlier_and_later(case: Case) -> tuple[Case, pd.DataFrame]:
 
 
 class RecentWindow:
-    "Refit with recent rows weighted up: a window, or a half-life."
+    "Refit with recent rows weighted up: a window, a half-life, or, in the pattern alone, what came after its rule had changed."
 
     name, term, family = "recent_window", "recent window or decay", "refit"
     categories = ("concept-drift", "covariate-shift", "stale-artifact")
@@ -380,11 +394,13 @@ class RecentWindow:
         if len(teacher.develop) < ENOUGH:
             raise Reject(f"Only {len(teacher.develop)} labels had arrived early enough to teach; it takes {ENOUGH}.")
         span = max(1.0, ages(case).max())
-        return choose(self, teacher, judges, [{"kind": kind, "days": settle(share * span, 3)} for kind, share in MEMORIES])
+        grid = [{"kind": kind, "days": settle(share * span, 3)} for kind, share in MEMORIES]
+        return choose(self, teacher, judges, [*({"kind": "slice"} | when for when in [turned(case)] if when), *grid])
 
     def taught(self, case: Case, params: dict, seed: int) -> pd.DataFrame:
         "Return the training table and the develop rows of `case`, weighted by how recent they are."
-        return kept(lessons(case).assign(weight=recency(ages(case), params)), seed)
+        weight = np.where(outlived(case, params["since"]), FORGOTTEN, 1.0) if params["kind"] == "slice" else recency(ages(case), params)
+        return kept(lessons(case).assign(weight=weight), seed)
 
     def build(self, case: Case, params: dict, seed: int) -> Any:
         "Refit on what is `taught`."
