@@ -115,8 +115,8 @@ def adoptions(results: Results) -> list[dict[str, Any]]:
 
 
 def repair(results: Results) -> float:
-    "Share of the oracle's repair per adopted change."
-    return mean([a["repair"] for a in adoptions(results) if not np.isnan(a["repair"])])
+    "Share of the oracle's repair per change that ships: of several adopted for a pattern, the best."
+    return mean([a["repair"] for a in adoptions(results) if a["selected"] and not np.isnan(a["repair"])])
 
 
 def noise_auroc(results: Results) -> float:
