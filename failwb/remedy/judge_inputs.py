@@ -225,8 +225,9 @@ def strange_share(scene: Scene, contract: Contract) -> float:
 
 # %% ../../nbs/remedy/00_judge_inputs.ipynb #inputs-foreign-6
 def mended(scene: Scene, contract: Contract) -> float:
-    "Return the least error (upper bound) that undoing a unit or a spelling leaves; the served error where nothing can be undone."
-    left = [c.counter_check["value"] for judge in (unit_cause, schema_cause) if (c := judge(scene, contract)) is not None]
+    "Return the least error (upper bound) that undoing a unit or a spelling leaves which brings the values into line; the served error where none does."
+    found = (judge(scene, contract) for judge in (unit_cause, schema_cause))
+    left = [c.counter_check["value"] for c in found if c is not None and all(e["holds"] for e in c.evidence)]
     return min([v for v in left if np.isfinite(v)], default=float(scene.inside["loss"].mean()))
 
 
