@@ -8,7 +8,6 @@ __all__ = ['LEVELS', 'TENTHS', 'DIGITS', 'BLOCK', 'SHOWN', 'Cells', 'stage', 'ma
            'placed_failures', 'regions_of', 'map']
 
 # %% ../../nbs/discover/09_map.ipynb #10c93b3f
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any
 

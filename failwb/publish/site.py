@@ -26,7 +26,7 @@ from ..record.errors import FailwbError, PrivacyError
 # %% ../../nbs/publish/06_site.ipynb #206ccefb
 THEME = {
     "navbar_align": "left",
-    "header_links_before_dropdown": 7,
+    "header_links_before_dropdown": 8,
     "navbar_end": ["theme-switcher"],
     "secondary_sidebar_items": ["page-toc"],
     "show_prev_next": False,
