@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LEVELS', 'TENTHS', 'DIGITS', 'BLOCK', 'SHOWN', 'Cells', 'stage', 'mapped_fields', 'typed', 'encoder', 'Plane',
            'fit_plane', 'explain_axes', 'Grid', 'grid_over', 'region_of', 'first_by_hash', 'landscape_of',
-           'placed_failures', 'regions_of', 'map']
+           'order_known', 'first_failures', 'placed_failures', 'regions_of', 'map']
 
 # %% ../../nbs/discover/09_map.ipynb #10c93b3f
 from dataclasses import dataclass
@@ -138,7 +138,7 @@ def explain_axes(plane: Plane, X: pd.DataFrame, most: int = 4) -> list[list[dict
     found = []
     for axis in plane.axes.T:
         score, made = Z @ axis, {}
-        for f in sorted(set(owners)) if score.var() > 0 else []:
+        for f in sorted(set(owners.tolist())) if score.var() > 0 else []:
             made[f] = settle(float(np.mean((Z[:, owners == f] @ axis[owners == f]) * score) / score.var()), 3)
         best = sorted(made, key=lambda f: (-made[f], f))[:most]
         ends = {f: _ends(values[f], score, columns[f].role == "plain", plane.contract.k_anonymity) for f in best}
@@ -214,14 +214,25 @@ def landscape_of(events: pd.DataFrame, plane: Plane, grid: Grid, k: int) -> pd.D
 SHOWN = ["failure_id", "event_id", "time", "split", "symptom", "severity", "pattern"]
 
 
+def order_known(events: pd.DataFrame) -> pd.DataFrame:
+    "Return event_id, backfilled, known and segment of `events`: whether an earlier segment (they are numbered as they came) held newer ones, and when label and prediction were there."
+    earlier = events.groupby("segment")["ingested"].max().sort_index().cummax().shift()
+    known = events[["ingested", "label_time"]].max(axis=1)
+    return events[["event_id", "segment"]].assign(backfilled=(events["ingested"] < events["segment"].map(earlier)).astype(int), known=known)
+
+
+def first_failures(known: int, most: int) -> int:
+    "Return how many of `known` failures fix the axes: a power of two until there are `most`."
+    return most if known >= most else 1 << max(0, known.bit_length() - 1) if known else 0
+
+
 def placed_failures(failures: pd.DataFrame, events: pd.DataFrame) -> pd.DataFrame:
-    "Return one row per failed prediction, first known first: `SHOWN`, subject, known and its features."
+    "Return one row per failed prediction, first known first: `SHOWN`, subject, when it was known, and its features."
     standing = failures[~failures["withdrawn"].astype(bool)]
     gravest = stable_sort(standing.assign(_open=standing["pattern"].isna()), ["_open", "severity", "symptom"], "failure_id", ascending=[True, False, True]).drop_duplicates("event_id")
-    asked = ["event_id", "ingested", "label_time", *(c for c in events if c.startswith("x."))]
-    rows = gravest[[*SHOWN, "subject"]].merge(events[asked], on="event_id", validate="1:1")
-    known = rows[["ingested", "label_time"]].max(axis=1)
-    return stable_sort(rows.assign(known=known).drop(columns=["ingested", "label_time"]), ["known", "time"], "event_id")
+    asked = events[["event_id", *(c for c in events if c.startswith("x."))]].merge(order_known(events), on="event_id", validate="1:1")
+    rows = gravest[[*SHOWN, "subject"]].merge(asked, on="event_id", validate="1:1")
+    return stable_sort(rows, ["backfilled", "known", "segment", "time"], "event_id")
 
 
 def regions_of(points: pd.DataFrame, patterns: list[dict], grid: Grid, share: float, k: int) -> list[dict]:
@@ -248,10 +259,10 @@ def map(failures: pd.DataFrame, events: pd.DataFrame, patterns: list[dict], cont
         landscape_rows: Count) -> dict[str, Any]:
     "Place every failure in a plane whose axes the first `fit_failures` fixed; draw the patterns' regions and the error rate of the traffic around."
     rows = placed_failures(failures, events)
-    first = features(rows.head(fit_failures))
+    first = features(rows.head(first_failures(len(rows), fit_failures)))
     plane = fit_plane(first, contract)
     xy = plane.place(features(rows))
-    points, grid = rows[[*SHOWN, "subject"]].assign(x=xy[:, 0], y=xy[:, 1]), grid_over(xy[:fit_failures], cells)
+    points, grid = rows[[*SHOWN, "subject"]].assign(x=xy[:, 0], y=xy[:, 1]), grid_over(xy[:len(first)], cells)
     regions = regions_of(points, patterns, grid, region_share, contract.k_anonymity)
     drawn = {"low": grid.low, "high": grid.high, "cells": cells, "axes": explain_axes(plane, first), "kept": plane.kept, "fitted_on": len(first), "region_share": region_share,
              "regions": regions}

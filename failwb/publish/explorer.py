@@ -22,7 +22,7 @@ from .pages import lead, page, pattern_page, section
 from .story import Story, numbers
 from .theme import EXPLORER, FAINT, INK, PAPER, SERIES
 
-# %% ../../nbs/publish/15_explorer.ipynb #d426078b
+# %% ../../nbs/publish/15_explorer.ipynb #bca941bf
 THOUSAND = 1000  # steps of the frame, along each side
 
 
@@ -42,7 +42,7 @@ def coded(values: pd.Series) -> tuple[list[int], list[str], list[int]]:
 def weeks_of(time: pd.Series) -> pd.Series:
     "Return the Monday of each moment's week, as an ISO date."
     day = pd.to_datetime(time, utc=True).dt.tz_localize(None).dt.normalize()
-    return (day - pd.to_timedelta(day.dt.weekday, unit="D")).dt.strftime("%Y-%m-%d")
+    return (day - pd.to_timedelta(day.dt.day_of_week, unit="D")).dt.strftime("%Y-%m-%d")
 
 # %% ../../nbs/publish/15_explorer.ipynb #de991f15
 def group_of(name: str, values: pd.Series, drawn: pd.Series, kind: str) -> dict[str, Any]:
