@@ -402,7 +402,7 @@ def map_words(story: Story) -> str:
 
 def map_page(story: Story, most: int) -> str:
     "Write the page of the failure map, with at most `most` points."
-    opening = lead("Every failed prediction at its place: alike requests lie close, and each confirmed pattern is a region. Drag to move, double-click or Ctrl and the wheel to come closer, point at a dot to read it.")
+    opening = lead("Every failed prediction at its place: alike requests lie close, and each confirmed pattern is a region. Drag to move; double-click, two fingers, or Ctrl and the wheel to come closer; point at a dot to read it.")
     if not len(story.points):
         return page("# Failure map", "There is no failure to place.")
     known = {p["id"]: p for p in story.patterns}
