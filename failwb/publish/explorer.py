@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['THOUSAND', 'SCRIPT_MODE', 'SCRIPT_LOOK', 'SCRIPT_GROUND', 'SCRIPT_POINTS', 'SCRIPT_LABELS', 'SCRIPT_HOVER',
-           'SCRIPT_POINTER', 'SCRIPT_LEGEND', 'SCRIPT_LASSO', 'SCRIPT', 'thousandths', 'coded', 'weeks_of', 'group_of',
-           'pattern_group', 'region_marks', 'chart_data', 'axis_words', 'safe_json', 'explorer_html', 'framed',
-           'region_table', 'map_words', 'map_page']
+           'SCRIPT_POINTER', 'SCRIPT_LEGEND', 'SCRIPT_LASSO', 'SCRIPT', 'thousandths', 'coded', 'periods_of',
+           'group_of', 'pattern_group', 'region_marks', 'chart_data', 'axis_words', 'safe_json', 'explorer_html',
+           'framed', 'region_table', 'map_words', 'map_page']
 
 # %% ../../nbs/publish/15_explorer.ipynb #44b86f87
 import html
@@ -39,10 +39,12 @@ def coded(values: pd.Series) -> tuple[list[int], list[str], list[int]]:
     return codes.tolist(), [str(v) for v in levels], np.bincount(codes[codes >= 0], minlength=len(levels)).tolist()
 
 
-def weeks_of(time: pd.Series) -> pd.Series:
-    "Return the Monday of each moment's week, as an ISO date."
+def periods_of(time: pd.Series, most: int = 16) -> tuple[str, pd.Series]:
+    "Return *week*, *month* or *year*, the finest of which `time` spans at most `most`, and each moment's: a week by its Monday."
     day = pd.to_datetime(time, utc=True).dt.tz_localize(None).dt.normalize()
-    return (day - pd.to_timedelta(day.dt.day_of_week, unit="D")).dt.strftime("%Y-%m-%d")
+    ways = {"week": (day - pd.to_timedelta(day.dt.day_of_week, unit="D")).dt.strftime("%Y-%m-%d"), "month": day.dt.strftime("%Y-%m"), "year": day.dt.strftime("%Y")}
+    name = next((n for n, values in ways.items() if values.nunique() <= most), "year")
+    return name, ways[name]
 
 # %% ../../nbs/publish/15_explorer.ipynb #de991f15
 def group_of(name: str, values: pd.Series, drawn: pd.Series, kind: str) -> dict[str, Any]:
@@ -72,7 +74,7 @@ def chart_data(points: pd.DataFrame, plane: dict, landscape: pd.DataFrame, shown
     drawn = pd.Series(points.index.isin(thin(points, most).index))
     xy = thousandths(points.loc[drawn, ["x", "y"]], plane)
     ways = [pattern_group(points, drawn, shown), group_of("symptom", points["symptom"], drawn, "class"), group_of("severity", points["severity"], drawn, "order"),
-            group_of("week", weeks_of(points["time"]), drawn, "order")]
+            group_of(*periods_of(points["time"]), drawn, "order")]
     cells = landscape[["i", "j", "predictions", "wrong"]].astype(int).to_numpy().ravel().tolist()
     return {"total": len(points), "x": xy[:, 0].tolist(), "y": xy[:, 1].tolist(), "ways": ways, "regions": region_marks(plane, shown), "cells": plane["cells"], "landscape": cells,
             "frame": [*plane["low"], *plane["high"]], "ids": points.loc[drawn, "failure_id"].tolist() if ids else [],
@@ -112,7 +114,7 @@ const mix = (a, b, t) => "#" + [1, 3, 5].map(i => Math.round(parseInt(a.slice(i,
 SCRIPT_LOOK = """
 function colourOf(way, level, look) {
   const last = way.levels.length - 1;
-  if (way.kind === "order") return mix(look.faint, look.series[1], last > 0 ? level / last : 1);
+  if (way.kind === "order") return mix(look.faint, look.series[0], last > 0 ? level / last : 1);
   if (way.kind === "pattern" && level === last) return look.faint;
   return look.series[level % look.series.length];
 }
@@ -340,13 +342,18 @@ function picked(c) {
   box.replaceChildren(make("div", "", n + " of the drawn points: " + (parts || "none")), code);
   draw(c);
 }
+function dress(c) {
+  if (!document.body.classList.contains("fw-frame")) return;
+  document.documentElement.style.colorScheme = isDark() ? "dark" : "light";
+  document.body.style.background = c.look().paper; document.body.style.color = c.look().ink;
+}
 for (const root of document.querySelectorAll(".fw-explorer")) {
   const c = Chart(root);
   pointers(c); controls(c);
   const fresh = () => { size(c); bound(c); legend(c); };
   new ResizeObserver(fresh).observe(c.canvas);
-  onMode(() => { legend(c); draw(c); });
-  fresh();
+  onMode(() => { dress(c); legend(c); draw(c); });
+  dress(c); fresh();
   root.dataset.ready = "yes";
 }
 })();
@@ -373,8 +380,8 @@ def explorer_html(data: dict[str, Any], pick: bool = False) -> str:
 
 def framed(data: dict[str, Any], height: int = 720) -> str:
     "Return the chart with its script and style as a frame, for a notebook: it touches nothing of the page around it."
-    look = "body { margin: 0; font-family: system-ui, sans-serif; color: #808080; background: transparent; } .fw-stage canvas { height: 500px; }"
-    inside = f"<!doctype html><html><head><meta charset='utf-8'><style>{EXPLORER}{look}</style></head><body>{explorer_html(data, True)}<script>{SCRIPT}</script></body></html>"
+    look = "body { margin: 0; padding: 0 .8rem; font-family: system-ui, sans-serif; } .fw-stage canvas { height: 500px; }"
+    inside = f"<!doctype html><html><head><meta charset='utf-8'><style>{EXPLORER}{look}</style></head><body class='fw-frame'>{explorer_html(data, True)}<script>{SCRIPT}</script></body></html>"
     return f'<iframe title="failure map" style="width:100%;height:{height}px;border:0;background:transparent" srcdoc="{html.escape(inside, quote=True)}"></iframe>'
 
 # %% ../../nbs/publish/15_explorer.ipynb #2b72f5b9

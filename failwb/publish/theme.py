@@ -207,6 +207,7 @@ REST = """
 
 # %% ../../nbs/publish/04_theme.ipynb #9afa3d67
 EXPLORER = """
+html[data-theme] .bd-content div.cell_output .text_html:has(> iframe[title="failure map"]) { background: transparent; padding: 0; }
 .fw-explorer { position: relative; margin: 1.2rem 0; font-size: .92rem; }
 .fw-stage { position: relative; border: 1px solid var(--pst-color-border, rgba(127,127,127,.4)); border-radius: .6rem; overflow: hidden; }
 .fw-stage canvas { display: block; width: 100%; height: clamp(20rem, 62vh, 36rem); outline-offset: -3px; }
