@@ -258,5 +258,7 @@ def test_the_map_names_no_failure(site, out):
     failures = read_table(out / "catalog/failures.parquet")
     named = {i for column in ("failure_id", "event_id", "subject") for i in failures[column].dropna()}
     assert not named & set(re.findall(r"[0-9A-Za-z-]{8,}", text))
+    guide = (site / "guides/01_first_verdict.html").read_text(encoding="utf-8")
+    assert "&quot;ids&quot;:[]" in guide  # a notebook's map names them; published, it does not
     confirm = read_table(out / "split/confirm.parquet", ["event_id"])["event_id"]
     assert not set(read_table(out / "map/points.parquet")["event_id"]) & set(confirm)
