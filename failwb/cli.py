@@ -772,6 +772,7 @@ STAGE_HELP = {
     "experiment": "Run each sealed plan's notebook: baseline against candidate on confirm rows.",
     "gate": "Judge the trials by their sealed criteria; write change requests.",
     "catalog": "Join everything: one row per failure and per pattern.",
+    "map": "Place every failure on the failure map; draw the patterns' regions.",
     "document": "Build the documentation site.",
     "review": "Write the periodic synthesis.",
 }

@@ -39,6 +39,7 @@ STAGES = {
     "experiment": "failwb.remedy.experiment",
     "gate": "failwb.remedy.gate",
     "catalog": "failwb.catalog.catalog",
+    "map": "failwb.discover.map",
     "document": "failwb.publish.document",
     "review": "failwb.publish.review",
 }

@@ -137,12 +137,12 @@ def address(path: Path) -> str:
 
 
 def some_pages(site: Path) -> list[Path]:
-    "The home page, the page on health, and one page of each kind."
+    "The home page, the page on health, the failure map, and one page of each kind."
     rooms = [
         sorted(p for p in site.glob(f"{room}/*.html") if p.name != "index.html")
         for room in ("patterns", "experiments", "changes")
     ]
-    return [site / "index.html", site / "health.html", *[room[0] for room in rooms if room]]
+    return [site / "index.html", site / "health.html", site / "map.html", *[room[0] for room in rooms if room]]
 
 
 def test_pages_render_without_network_and_without_complaint(tab, site):
@@ -193,3 +193,72 @@ def test_pictures_have_words_and_load(tab, site):
         pictures = "[...document.querySelectorAll('article img, main img')]"
         assert tab.evaluate(f"{pictures}.filter(i => i.complete && !i.naturalWidth).map(i => i.src)") == []
         assert tab.evaluate(f"{pictures}.filter(i => !i.alt).map(i => i.src)") == [], path.name
+
+
+# -- the failure map in the browser
+
+CHART = "document.querySelector('.fw-explorer')"
+
+
+def pointer(kind: str, x: str, y: str) -> str:
+    "A script that moves a mouse over the chart to (x, y) of its canvas."
+    where = f"clientX: b.left + {x}, clientY: b.top + {y}"
+    event = f"new PointerEvent('{kind}', {{pointerId: 1, pointerType: 'mouse', bubbles: true, {where}}})"
+    return (
+        f"(() => {{ const s = {CHART}.querySelector('canvas'), b = s.getBoundingClientRect();"
+        f" s.dispatchEvent({event}); }})()"
+    )
+
+
+@pytest.fixture
+def chart(tab, site):
+    tab.resize(1280)
+    tab.open(address(site / "map.html"))
+    tab.wait(f"{CHART}.dataset.ready")
+    return tab
+
+
+DATA = f"JSON.parse({CHART}.querySelector('script').textContent)"
+
+
+def test_a_point_of_the_map_says_what_it_is(chart):
+    which = f"(() => {{ const d = {DATA}; return d.ways[0].codes.findIndex(c => c === 0); }})()"
+    x, y = (f"({DATA}.{axis}[{which}] / 1000)" for axis in "xy")
+    canvas = f"{CHART}.querySelector('canvas')"
+    chart.evaluate(pointer("pointermove", f"{canvas}.clientWidth * {x}", f"{canvas}.clientHeight * (1 - {y})"))
+    told = chart.evaluate(f"{CHART}.querySelector('.fw-tip').innerText")
+    assert {"pattern", "symptom", "severity", "week"} <= {line.split()[0] for line in told.splitlines() if line.strip()}
+    assert chart.complaints() == []
+
+
+def test_the_legend_follows_the_colours_hides_a_level_and_leads_to_patterns(chart, site):
+    first = f"{CHART}.querySelector('.fw-level')"
+    link = chart.evaluate(f"{first}.querySelector('a').getAttribute('href')")
+    assert (site / link).is_file()
+    ink = f"(() => {{ const c = {CHART}.querySelector('canvas'); return c.toDataURL().length; }})()"
+    before = chart.evaluate(ink)
+    chart.evaluate(f"{first}.querySelector('button').click()")
+    assert chart.evaluate(f"{first}.className").endswith("fw-off") and chart.evaluate(ink) != before
+    by = f"{CHART}.querySelector('.fw-by')"
+    chart.evaluate(f"{by}.value = '1', {by}.dispatchEvent(new Event('change'))")
+    assert "Misprediction" in chart.evaluate(f"{CHART}.querySelector('.fw-legend').innerText")
+
+
+def test_the_map_zooms_and_goes_back(chart):
+    picture = f"{CHART}.querySelector('canvas').toDataURL()"
+    whole = chart.evaluate(picture)
+    chart.evaluate(f"{CHART}.querySelector('.fw-in').click()")
+    assert chart.evaluate(picture) != whole
+    chart.evaluate(f"{CHART}.querySelector('.fw-all').click()")
+    assert chart.evaluate(picture) == whole
+
+
+def test_the_map_names_no_failure(site, out):
+    text = (site / "map.html").read_text(encoding="utf-8")
+    failures = read_table(out / "catalog/failures.parquet")
+    named = {i for column in ("failure_id", "event_id", "subject") for i in failures[column].dropna()}
+    assert not named & set(re.findall(r"[0-9A-Za-z-]{8,}", text))
+    guide = (site / "guides/01_first_verdict.html").read_text(encoding="utf-8")
+    assert "&quot;ids&quot;:[]" in guide  # a notebook's map names them; published, it does not
+    confirm = read_table(out / "split/confirm.parquet", ["event_id"])["event_id"]
+    assert not set(read_table(out / "map/points.parquet")["event_id"]) & set(confirm)

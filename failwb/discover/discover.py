@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['SLACK', 'Bins', 'Literals', 'Blocks', 'stage', 'Ground', 'usable', 'expected_loss', 'Fault', 'fault_of', 'range_ends',
            'wider', 'widen', 'language_size', 'false_alarms', 'Claim', 'is_claim', 'search_claims', 'retest',
-           'yardsticks_of', 'reason_of', 'is_hard', 'judge', 'as_pattern', 'claims_to_patterns', 'failure_map',
-           'members_of', 'summarise', 'levels_of', 'ground_of', 'two_parts', 'discover']
+           'yardsticks_of', 'reason_of', 'is_hard', 'judge', 'as_pattern', 'claims_to_patterns', 'members_of',
+           'summarise', 'levels_of', 'ground_of', 'two_parts', 'discover']
 
 # %% ../../nbs/discover/01_discover.ipynb #991c31d2
 from collections.abc import Sequence
@@ -249,18 +249,6 @@ def claims_to_patterns(claims: Sequence[Claim], develop: pd.DataFrame, select: p
     return judge(patterns, fdr, minimum_effect, hard_regions)
 
 # %% ../../nbs/discover/01_discover.ipynb #14766688
-def failure_map(attributions: pd.DataFrame, failed: Sequence[str]) -> pd.DataFrame:
-    "Return event_id, x, y: failures on the two main axes of their attributions (principal components, signs fixed)."
-    rows = attributions[attributions["event_id"].isin(failed)].sort_values("event_id", kind="stable")
-    A = np.nan_to_num(features(rows).to_numpy(float))
-    A = A - A.mean(axis=0) if len(A) else A
-    _, axes = np.linalg.eigh(A.T @ A)  # ascending
-    axes = axes[:, ::-1][:, :2]
-    axes = axes * np.sign(axes[np.abs(settle(axes)).argmax(axis=0), range(axes.shape[1])])
-    xy = settle(np.pad(A @ axes, ((0, 0), (0, 2 - axes.shape[1]))))
-    return pd.DataFrame({"event_id": rows["event_id"].to_numpy(), "x": xy[:, 0], "y": xy[:, 1]})
-
-
 def members_of(patterns: Sequence[Pattern], events: pd.DataFrame) -> pd.DataFrame:
     "Return event_id, pattern, split: which of `events` belong to which confirmed pattern, at most one."
     mine = pattern_rows(patterns, features(events))
@@ -309,11 +297,11 @@ Literals = Annotated[int, Within(1, 5)]  # more conditions than people can hold 
 Blocks = Annotated[int, Within(2, 1000)]  # of time, between which an onset is looked for
 
 
-def discover(events: pd.DataFrame, context: pd.DataFrame, attributions: pd.DataFrame, references: Path, checkpoints: Path, contract: Contract, *,
+def discover(events: pd.DataFrame, context: pd.DataFrame, references: Path, checkpoints: Path, contract: Contract, *,
              bins: Bins, maximum_literals: Literals, minimum_rows: Count, minimum_failures: Count, minimum_lift: Factor, error_weight: Portion,
              surprise: Factor, chance: Factor, maximum_patterns: Whole, maximum_sets: Count, fdr: Mixture, minimum_effect: Share, hard_regions: Whole,
              drift_blocks: Blocks, drift_permutations: Count) -> dict[str, Any]:
-    "Search develop rows for patterns of failure, test every claim on select rows, and draw the map of failures."
+    "Search develop rows for patterns of failure and test every claim on select rows."
     known = current_checkpoint(checkpoints, events).reference
     develop, select = two_parts(events.merge(context[["event_id", "fresh_wrong"]], on="event_id", how="left", validate="1:1"), minimum_rows)
     yardsticks = yardsticks_of(pd.concat([develop, select], ignore_index=True), task_of(contract))[len(develop):]
@@ -329,12 +317,10 @@ def discover(events: pd.DataFrame, context: pd.DataFrame, attributions: pd.DataF
     broad = general or drift  # both are about all predictions: one of them is told, and first where it holds up
     patterns = [*(p for p in broad if p.confirmed), *patterns, *(p for p in broad if not p.confirmed)]
     members = members_of(patterns, events)
-    drawn = failure_map(attributions, events.loc[events["loss"] > 0, "event_id"])
     return {"patterns.json": [p.to_dict() for p in patterns], "drift.json": found, "membership.parquet": members,
-            "map.parquet": drawn.merge(members[["event_id", "pattern"]], on="event_id", how="left"),
             "summary.json": summarise(patterns, develop, select, language_size(levels.language_, maximum_literals), left_out, found["words"], hard)}
 
 
 stage = Stage("discover", discover, desc="What failures have in common: searched on develop rows, tested on select rows",
-              reads={"events": "out/split/open.parquet", "context": "out/enrich/rows.parquet", "attributions": "out/enrich/attributions.parquet", "references": "data/reference",
+              reads={"events": "out/split/open.parquet", "context": "out/enrich/rows.parquet", "references": "data/reference",
                      "checkpoints": "data/checkpoints", "contract": "contract.yaml"})

@@ -36,12 +36,12 @@ def _tables(story: dict) -> dict[str, pd.DataFrame]:
                            "x.age": np.where(events["x.age"] < 25, -1.2, 0.1)})
     context = failures.assign(value=1.0, threshold=1.0, time=events["time"], checkpoint=events["checkpoint"])
     return {"out/validate/events.parquet": events.assign(segment="events-00001"), "out/catalog/failures.parquet": context,
-            "out/discover/membership.parquet": members, "out/discover/map.parquet": story["points"], "out/enrich/attributions.parquet": pushes}
+            "out/discover/membership.parquet": members, "out/map/points.parquet": story["points"], "out/map/landscape.parquet": story["landscape"], "out/enrich/attributions.parquet": pushes}
 
 # %% ../../nbs/lab/04_miniature.ipynb #56028171
 def _values(story: dict) -> dict[str, object]:
     files = {"out/catalog/funnel.json": story["funnel"], "out/discover/patterns.json": story["patterns"], "out/diagnose/causes.json": story["causes"],
-             "out/propose/remedies.json": story["remedies"], "out/gate/verdicts.json": story["verdicts"]}
+             "out/propose/remedies.json": story["remedies"], "out/gate/verdicts.json": story["verdicts"], "out/map/plane.json": story["plane"]}
     files |= {f"out/experiment/{plan}/trial.json": trial for plan, trial in story["trials"].items()}
     checkpoint = {"schema": 1, "version": "v2", "sha256": "c0" * 32, "parent": "v1", "reference": "v2.parquet"}
     return files | {"data/checkpoints/v2/checkpoint.json": checkpoint}

@@ -18,7 +18,7 @@ from typing import Any
 
 import pandas as pd
 
-from .show import Picture, Shown, badge, banded, bars_html, figure, map_picture, outline, panel, table_html
+from .show import MapView, Shown, badge, banded, bars_html, figure, map_view, outline, panel, table_html
 from .trace import names as ids_of
 from .trace import resolve, trace
 from ..publish.markup import between, count, day, p_value, percent, phrase, points, short
@@ -257,10 +257,10 @@ def list_failures(ws: Results) -> pd.DataFrame:
     return ws._catalog.join(X, on="event_id")
 
 
-def draw_map(ws: Results) -> Picture:
-    "Return the failures in the plane of the two strongest directions of their attributions, confirmed patterns coloured."
+def draw_map(ws: Results) -> MapView:
+    "Return the failure map: a chart with hover, legends and a lasso; `.inside(outline)` returns the failures at a place."
     confirmed = {p.id: p.name for p in ws.patterns if p.data["confirmed"]}
-    return map_picture(ws._read("out/discover/map.parquet"), confirmed)
+    return map_view(ws._read("out/map/points.parquet"), ws._read("out/map/plane.json"), ws._read("out/map/landscape.parquet"), confirmed, list_failures(ws))
 
 
 def show_causes(ws: Results, pattern: str | None = None) -> Shown:

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['DASHED', 'funnel_step', 'funnel', 'scale', 'place', 'track', 'interval_row', 'intervals', 'columns', 'thin', 'limits',
-           'canvas', 'numbered', 'failure_map']
+           'canvas', 'numbered', 'outlined', 'failure_map']
 
 # %% ../../nbs/publish/05_charts.ipynb #c2313e5d
 import html
@@ -16,7 +16,8 @@ import pandas as pd
 
 # %% ../../nbs/publish/05_charts.ipynb #04caed20
 from .markup import absent, count, percent
-from .theme import FAINT, INK, PAPER, SERIES
+from .theme import FAINT, PAPER, SERIES
+from ..record.tables import sha
 
 # %% ../../nbs/publish/05_charts.ipynb #10433e13
 def funnel_step(name: str, n: int, most: int, note: str = "", tone: str = "") -> str:
@@ -105,8 +106,9 @@ def columns(values: list[float], labels: list[str], key: str) -> str:
 
 # %% ../../nbs/publish/05_charts.ipynb #56482e1b
 def thin(points: pd.DataFrame, most: int) -> pd.DataFrame:
-    "Keep at most `most` points: the first by event id, which is a hash and so a fair sample."
-    return points.sort_values("event_id", kind="stable").head(most)
+    "Keep at most `most` points: those whose event ids have the smallest hashes, a fair sample that stays when points are added."
+    order = points["event_id"].map(sha).sort_values(kind="stable").index
+    return points.loc[order].head(most)
 
 
 def limits(values: np.ndarray) -> tuple[float, float]:
@@ -123,13 +125,11 @@ def canvas(mode: str, dpi: int) -> tuple:
 
     figure = Figure(figsize=(8, 4.6), dpi=dpi, facecolor=PAPER[mode])
     FigureCanvasAgg(figure)
-    axes = figure.add_axes((0.035, 0.06, 0.96, 0.93), facecolor=PAPER[mode])
+    axes = figure.add_axes((0.005, 0.01, 0.99, 0.98), facecolor=PAPER[mode])
     for side in axes.spines.values():
         side.set_color(FAINT[mode])
     axes.set_xticks([])
     axes.set_yticks([])
-    axes.set_xlabel("first component of the attributions", color=INK[mode], fontsize=10)
-    axes.set_ylabel("second component", color=INK[mode], fontsize=10)
     return figure, axes
 
 # %% ../../nbs/publish/05_charts.ipynb #3bad49dc
@@ -144,13 +144,22 @@ def numbered(axes, group: pd.DataFrame, number: int, mode: str) -> None:
     )
 
 
-def failure_map(points: pd.DataFrame, numbers: dict[str, int], mode: str, dpi: int) -> bytes:
-    "Draw `points` (event_id, x, y, pattern) with the patterns in `numbers` coloured; return the PNG's bytes."
+def outlined(axes, region: dict, number: int, mode: str) -> None:
+    "Draw the outlines of one pattern's region."
+    for line in region["outlines"]:
+        axes.plot(*zip(*line, strict=True), color=SERIES[mode][(number - 1) % len(SERIES[mode])], linewidth=1.2)
+
+
+def failure_map(points: pd.DataFrame, numbers: dict[str, int], mode: str, dpi: int, regions: list[dict] = ()) -> bytes:
+    "Draw `points` (event_id, x, y, pattern) with the patterns in `numbers` coloured and their `regions` outlined; return the PNG's bytes."
     figure, axes = canvas(mode, dpi)
     known = points["pattern"].map(lambda p: numbers.get(p, 0) if isinstance(p, str) else 0).to_numpy()
     axes.scatter(points["x"][known == 0], points["y"][known == 0], s=8, color=FAINT[mode], alpha=0.55, linewidths=0)
     for number in sorted(set(known[known > 0].tolist())):
         numbered(axes, points[known == number], number, mode)
+    for region in regions:
+        if region["pattern"] in numbers:
+            outlined(axes, region, numbers[region["pattern"]], mode)
     axes.set_xlim(limits(points["x"].to_numpy()))
     axes.set_ylim(limits(points["y"].to_numpy()))
     picture = io.BytesIO()

@@ -15,6 +15,7 @@ import pandas as pd
 # %% ../../nbs/publish/01_document.ipynb #982c71ec
 from typing import Annotated
 from .charts import failure_map, thin
+from .explorer import map_page
 from .criteria import judge, read_criteria
 from .health import health_page
 from .markup import phrase
@@ -64,7 +65,7 @@ def guide_pages(story: Story) -> dict[str, str]:
 def pictures(story: Story, points: int, dpi: int) -> dict[str, bytes]:
     "Draw the failure map for both colour modes."
     drawn = thin(story.points, points)
-    return {f"images/map-{mode}.png": failure_map(drawn, numbers(story), mode, dpi)
+    return {f"images/map-{mode}.png": failure_map(drawn, numbers(story), mode, dpi, story.plane.get("regions", ()))
             for mode in ("light", "dark")} if len(drawn) else {}
 
 
@@ -75,7 +76,7 @@ def sources(story: Story, points: int, dpi: int) -> dict[str, str | bytes]:
                "catalog/index": catalog_index}
     pages = {f"{name}.md": write(story) for name, write in indices.items()}
     pages |= {f"{pattern_page(p['id'])}.md": one_pattern(story, p) for p in story.patterns}
-    pages["health.md"] = health_page(story.checks)
+    pages |= {"health.md": health_page(story.checks), "map.md": map_page(story, points)}
     pages |= {f"{change_page(id)}.md": one_change(story, id) for id in story.changes}
     return pages | experiment_pages(story) | reference_pages(story) | guide_pages(story) | pictures(story, points, dpi)
 
@@ -123,7 +124,7 @@ Dpi = Annotated[int, Within(20, 1200)]
 def document(
     failures: pd.DataFrame, funnel: dict, patterns: list[dict], causes: list[dict], remedies: list[dict], plans: Path,
     experiment: Path,
-    verdicts: list[dict], alternatives: list[dict], changes: Path, drift: pd.DataFrame, points: pd.DataFrame, shipped: list[dict],
+    verdicts: list[dict], alternatives: list[dict], changes: Path, drift: pd.DataFrame, points: pd.DataFrame, plane: dict, landscape: pd.DataFrame, shipped: list[dict],
     ledger: Path, contract: Contract, guides: Path, criteria: dict, summaries: dict, out: Path, track: Callable, *, map_points: Count, map_dpi: Dpi,
 ) -> dict[str, dict]:
     "Build the site in `out`, return its summary. Raises `SiteError` for a broken page, `PrivacyError` for a leak."
@@ -132,7 +133,7 @@ def document(
         known("remedy"), contract=contract, funnel=funnel, patterns=patterns, causes=causes, remedies=remedies,
         plans=plans_in(plans), trials=trials,
         verdicts=verdicts, alternatives=alternatives, changes=texts(changes, ".md"), failures=failures, drift=drift,
-        points=points, shipped=shipped,
+        points=points, plane=plane, landscape=landscape, shipped=shipped,
         entries=decisions_in(ledger), notebooks=notebooks,
         guides=guides_in(guides), checks=judge(read_criteria(criteria), summaries),
         at_hand={k: (summaries.get("enrich") or {}).get(f"{k}_at_hand", True) for k in ("model", "reference")},
@@ -153,7 +154,7 @@ stage = Stage(
         "experiment": "out/experiment",
         "verdicts": "out/gate/verdicts.json", "alternatives": "out/gate/alternatives.json",
         "changes": "out/gate/changes", "drift": "out/enrich/drift.parquet",
-        "points": "out/discover/map.parquet", "shipped": "out/catalog/shipped.json",
+        "points": "out/map/points.parquet", "plane": "out/map/plane.json", "landscape": "out/map/landscape.parquet", "shipped": "out/catalog/shipped.json",
         "ledger": "ledger", "contract": "contract.yaml", "guides": "nbs/guides", "criteria": "@criteria", "summaries": "@summaries", "out": "@out", "track": "@track",
     },
 )

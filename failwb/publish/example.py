@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['CONTRACT', 'RULES', 'PATTERNS', 'CAUSES', 'REMEDIES', 'PLANS', 'ADOPTED', 'SHORT', 'TRIALS', 'VERDICTS',
            'ALTERNATIVES', 'FUNNEL', 'CRITERIA', 'SUMMARIES', 'SHIPPED', 'example_pattern', 'example_plan',
-           'example_failures', 'example_points', 'entry', 'example', 'nothing']
+           'example_failures', 'example_points', 'example_region', 'example_plane', 'example_landscape', 'entry',
+           'example', 'nothing']
 
 # %% ../../nbs/publish/07_example.ipynb #a16e6d33
 import pandas as pd
@@ -163,17 +164,38 @@ def example_failures() -> pd.DataFrame:
         "pattern": [PATTERNS[0]["id"]] * 25 + [None] * 35,
     })
 
-
+# %% ../../nbs/publish/07_example.ipynb #72c213b6
 def example_points() -> pd.DataFrame:
-    "Return a failure map of 60 points: two groups and the rest."
+    "Return the places of 60 failures: two groups and the rest."
     groups = [PATTERNS[0]["id"]] * 25 + [PATTERNS[1]["id"]] * 15 + [None] * 20
     centre = {PATTERNS[0]["id"]: (3.0, 1.0), PATTERNS[1]["id"]: (-2.0, 2.0), None: (0.0, -1.0)}
     spread = [((i * 37) % 11 - 5, (i * 53) % 13 - 6) for i in range(60)]
     return pd.DataFrame({
-        "event_id": [f"event-{i:04d}" for i in range(60)], "pattern": groups,
+        **example_failures()[["failure_id", "event_id", "symptom", "severity"]], "split": "develop", "pattern": groups,
+        "time": pd.Timestamp("2026-01-05", tz="UTC") + pd.to_timedelta(range(60), unit="D"),
         "x": [centre[g][0] + 0.1 * s[0] for g, s in zip(groups, spread, strict=True)],
         "y": [centre[g][1] + 0.1 * s[1] for g, s in zip(groups, spread, strict=True)],
     })
+
+
+def example_region(pattern: dict, failures: int, centre: tuple[float, float]) -> dict:
+    "Return a square region about `centre`."
+    x, y = centre
+    return {"pattern": pattern["id"], "name": pattern["name"], "failures": failures, "holds": 0.84, "purity": 0.96, "label": [x, y],
+            "outlines": [[[x + a, y + b] for a, b in ((-0.6, -0.7), (0.6, -0.7), (0.6, 0.7), (-0.6, 0.7), (-0.6, -0.7))]]}
+
+# %% ../../nbs/publish/07_example.ipynb #a95d6d9d
+def example_plane() -> dict:
+    "Return the plane of the example's map: its frame, what the axes mean, its regions."
+    axes = [[{"field": "channel", "share": 0.62, "low": "web", "high": "partner"}, {"field": "income", "share": 0.38, "low": "low", "high": "high"}],
+            [{"field": "age", "share": 1.0, "low": "high", "high": "low"}]]
+    regions = [example_region(PATTERNS[0], 25, (3.0, 1.0)), example_region(PATTERNS[1], 15, (-2.0, 2.0))]
+    return {"low": [-4.0, -3.0], "high": [5.0, 4.0], "cells": 12, "axes": axes, "kept": 0.71, "fitted_on": 60, "region_share": 0.8, "regions": regions}
+
+
+def example_landscape() -> pd.DataFrame:
+    "Return predictions and wrong ones of some cells of the example's map."
+    return pd.DataFrame({"i": [2, 5, 8, 9, 9], "j": [8, 3, 6, 6, 7], "predictions": [60, 900, 110, 140, 80], "wrong": [15.0, 20.0, 40.0, 60.0, 25.0]})
 
 # %% ../../nbs/publish/07_example.ipynb #example-criteria
 CRITERIA = {
@@ -211,7 +233,7 @@ def example() -> dict:
         trials=TRIALS, verdicts=VERDICTS, alternatives=ALTERNATIVES,
         changes={ADOPTED: "# Divide income by 1,000 in channel partner\n\nRisk: low."}, failures=example_failures(),
         drift=drift,
-        points=example_points(), entries=ledger, shipped=[SHIPPED], notebooks={ADOPTED: notebook}, guides={},
+        points=example_points(), plane=example_plane(), landscape=example_landscape(), entries=ledger, shipped=[SHIPPED], notebooks={ADOPTED: notebook}, guides={},
         checks=judge(read_criteria(CRITERIA), SUMMARIES),
     )
 
@@ -222,5 +244,5 @@ def nothing() -> dict:
     refused = [PATTERNS[2]]
     return example() | dict(funnel=FUNNEL | empty, patterns=refused, causes=[], remedies=[], plans={}, trials={}, shipped=[],
                             verdicts=[], alternatives=[], changes={},
-                            notebooks={}, points=example_points().assign(pattern=None),
+                            notebooks={}, points=example_points().assign(pattern=None), plane=example_plane() | {"regions": []},
                             entries=example()["entries"][:1])

@@ -70,7 +70,7 @@ def lacking_note(story: Story) -> str:
 def map_picture(here: str) -> str:
     "Show the failure map in the reader's colour mode."
     up = "../" * here.count("/")
-    told = "Failures placed by the model's reasons; confirmed patterns are coloured and numbered."
+    told = "Failures placed by what was asked; confirmed patterns are coloured, outlined and numbered."
     options = f":alt: {told}\n:width: 100%"
     return "\n\n".join(f"```{{image}} {up}images/map-{mode}.png\n{options}\n:class: only-{mode} fw-map\n```"
                        for mode in ("light", "dark"))
@@ -83,15 +83,15 @@ def number_mark(n: int | None) -> str:
 
 # %% ../../nbs/publish/09_pages.ipynb #5aebf733
 def map_section(story: Story, here: str) -> str:
-    "Show the map with its legend; nothing where no failure could be placed, unless that is for want of the model."
+    "Show a still picture of the map with its legend, and the way to the map itself; nothing where there is no failure."
     if not len(story.points):
-        return "" if story.at_hand.get("model", True) else "There is no map: it places failures by the model's reasons, and the model is not at hand."
+        return ""
     known = by_id(story)
     legend = "\n".join(f"- {number_mark(n)} {link(title(known[id]), pattern_page(id), here)}"
                        for id, n in numbers(story).items())
     return page(
-        "Each point is a failure. Points lie close together where the model had the same reasons for its answer "
-        "(principal components of its SHAP attributions), so a mechanism shows as a cloud.",
+        "Each point is a failed prediction. Points lie close together where the requests were alike; an outline holds most of "
+        f"a pattern's failures. {link('The map itself', 'map', here)} can be zoomed and coloured, and says what a point is.",
         map_picture(here), legend or "No pattern is confirmed, so no point has a colour.",
     )
 
@@ -135,6 +135,7 @@ def clean_bill(story: Story) -> str:
 
 SECTIONS = (
     ("Patterns", "What failures have in common, how sure that is, and why.", "patterns/index"),
+    ("Failure map", "Every failure at its place, each pattern a region.", "map"),
     ("Experiments", "Every plan, with its criteria and its executed notebook.", "experiments/index"),
     ("Change requests", "What to ship: risk, rollout, rollback, monitoring.", "changes/index"),
     ("Catalog", "All failures, by symptom, severity and reproducibility.", "catalog/index"),

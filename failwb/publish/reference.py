@@ -85,6 +85,10 @@ NOUNS = {
     "Event": "One prediction of a served model, with its request, answer and context.",
     "Label": "The true outcome of an event, which may arrive much later.",
     "Failure": "An event with a symptom; one event may fail in several ways.",
+    "Failure map": "A plane in which every failed prediction has a place, near requests that were alike; the places stay "
+                   "when more failures come.",
+    "Region": "The smallest part of the failure map that holds most of a pattern's failures; its share says how many of all "
+              "failures in there are the pattern's.",
     "Round": "The plans that are sealed together and share one error rate.",
     "Remedy": "A change that may help against a cause: a plug-in that builds a candidate model.",
     "Change request": "What follows from a proven remedy: the change, its risk, rollout, rollback and monitoring. "

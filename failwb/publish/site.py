@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['THEME', 'ADDRESS', 'TAGS', 'LINKS', 'LOADED', 'STYLED', 'HREF', 'ANCHOR', 'TOKEN', 'FENCE', 'HIDDEN', 'DIRECTIVE',
-           'FETCHES', 'settings', 'mathml', 'setup', 'SiteError', 'lay_out', 'run_sphinx', 'tidy', 'build', 'external',
-           'dead_links', 'refuse_pseudonyms', 'demote', 'safe_output', 'shown', 'page_of_notebook']
+           'FETCHES', 'IDS', 'settings', 'mathml', 'setup', 'SiteError', 'lay_out', 'run_sphinx', 'tidy', 'build',
+           'external', 'dead_links', 'refuse_pseudonyms', 'demote', 'safe_output', 'shown', 'page_of_notebook']
 
 # %% ../../nbs/publish/06_site.ipynb #9829dc3a
 import json
@@ -26,7 +26,7 @@ from ..record.errors import FailwbError, PrivacyError
 # %% ../../nbs/publish/06_site.ipynb #206ccefb
 THEME = {
     "navbar_align": "left",
-    "header_links_before_dropdown": 7,
+    "header_links_before_dropdown": 8,
     "navbar_end": ["theme-switcher"],
     "secondary_sidebar_items": ["page-toc"],
     "show_prev_next": False,
@@ -202,10 +202,15 @@ def demote(markdown: str) -> str:
     return "\n".join(lines)
 
 
+IDS = re.compile(r"(&quot;ids&quot;:\[)[^\]]*\]")  # which failure each point of a notebook's failure map is
+
+
 def safe_output(output: dict) -> dict:
-    "Drop the forms of an output that would fetch a script."
+    "Drop the forms of an output that would fetch a script, and the names of the failures on a failure map."
     data = {k: v for k, v in output.get("data", {}).items()
             if not FETCHES.search("".join(v) if isinstance(v, (list, str)) else "")}
+    if "text/html" in data:
+        data["text/html"] = IDS.sub(r"\1]", "".join(data["text/html"]))
     return output | {"data": data} if "data" in output else output
 
 # %% ../../nbs/publish/06_site.ipynb #2477bc8a

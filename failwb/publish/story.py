@@ -46,7 +46,7 @@ class Story:
     changes: dict[str, str]  # plan id → change request, Markdown
     failures: pd.DataFrame  # the catalog's failures
     drift: pd.DataFrame  # feature, week, ks, psi, share_outside, ...
-    points: pd.DataFrame  # the failure map: event_id, x, y, pattern
+    points: pd.DataFrame  # the failure map: event_id, x, y, pattern, symptom, severity, time
     entries: list[dict]  # the ledger, in time order
     notebooks: dict[str, str]  # plan id → executed notebook
     guides: dict[str, str]  # file name → notebook as it stands
@@ -55,6 +55,8 @@ class Story:
     withheld: list[tuple[str, str]] = field(default_factory=list)  # pattern id, reason
     plugins: dict[str, Any] = field(default_factory=dict)  # remedy name → plug-in
     checks: list[Check] = field(default_factory=list)  # the criteria, judged by the stages before the site
+    plane: dict = field(default_factory=dict)  # its frame, what its axes mean, its regions
+    landscape: pd.DataFrame = field(default_factory=pd.DataFrame)  # its cells: i, j, predictions, wrong
     at_hand: dict[str, bool] = field(default_factory=dict)  # model, reference → whether somebody has it; yes where nothing is said
 
 # %% ../../nbs/publish/08_story.ipynb #3c35274c
@@ -118,7 +120,7 @@ def lacking(story: Story) -> str:
     "Return in words what is not at hand and what that means, or an empty text."
     if not story.at_hand.get("model", True):
         return ("The model that served is not at hand, only its log is. Patterns and their tests need no model and are as sure as ever. Predictions cannot be replayed (reproducibility R0), there are no "
-                "attributions and hence no failure map, and no remedy can be simulated or tried. Causes that show in the training rows are not known. `failwb checkpoint add --stands-for` brings the model.")
+                "attributions, and no remedy can be simulated or tried. Causes that show in the training rows are not known. `failwb checkpoint add --stands-for` brings the model.")
     if not story.at_hand.get("reference", True):
         return ("The training rows of the served model are not at hand. Causes that show in them are not known, nothing can be trained again, and drift is measured against the first third of the weeks. "
                 "`failwb checkpoint add` brings them.")

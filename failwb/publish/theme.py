@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['TONES', 'SERIES', 'INK', 'PAPER', 'FAINT', 'COLOURS', 'SHADES', 'PAGE', 'TABLES', 'CARDS', 'PIECES', 'FIGURES',
-           'INTERVALS', 'BULLETS', 'REST', 'MARK', 'FOOTER', 'luminance', 'contrast', 'colours', 'style_sheet']
+           'INTERVALS', 'BULLETS', 'REST', 'EXPLORER', 'MARK', 'FOOTER', 'luminance', 'contrast', 'colours',
+           'style_sheet']
 
 # %% ../../nbs/publish/04_theme.ipynb #f6d168b4
 from string import Template
@@ -204,10 +205,33 @@ REST = """
 }
 """
 
+# %% ../../nbs/publish/04_theme.ipynb #9afa3d67
+EXPLORER = """
+html[data-theme] .bd-content div.cell_output .text_html:has(> iframe[title="failure map"]) { background: transparent; padding: 0; }
+.fw-explorer { position: relative; margin: 1.2rem 0; font-size: .92rem; }
+.fw-stage { position: relative; border: 1px solid var(--pst-color-border, rgba(127,127,127,.4)); border-radius: .6rem; overflow: hidden; }
+.fw-stage canvas { display: block; width: 100%; height: clamp(20rem, 62vh, 36rem); outline-offset: -3px; }
+.fw-tools { display: flex; flex-wrap: wrap; gap: .5rem .9rem; align-items: center; margin-bottom: .6rem; }
+.fw-tools select, .fw-tools button, .fw-level button { font: inherit; color: inherit; background: transparent; border: 1px solid var(--pst-color-border, rgba(127,127,127,.5)); border-radius: .35rem;
+  padding: .15rem .55rem; cursor: pointer; }
+.fw-tools option { color: #1f2733; background: #ffffff; }
+.fw-tools button[aria-pressed="true"] { border-color: currentColor; font-weight: 600; }
+.fw-tools .fw-zoom { display: flex; gap: .3rem; margin-left: auto; }
+.fw-legend { display: flex; flex-wrap: wrap; gap: .15rem 1.1rem; margin-top: .7rem; }
+.fw-level { display: flex; align-items: baseline; gap: .5rem; max-width: 100%; }
+.fw-level button { display: flex; align-items: baseline; gap: .5em; border: 0; padding: .1rem 0; text-align: left; }
+.fw-level button i { flex: none; width: .75em; height: .75em; border-radius: 50%; } .fw-level button span { overflow-wrap: anywhere; white-space: pre-wrap; }
+.fw-level small { opacity: .75; font-variant-numeric: tabular-nums; } .fw-level a { white-space: nowrap; } .fw-level.fw-off button { opacity: .42; text-decoration: line-through; }
+.fw-tip { position: absolute; z-index: 2; max-width: min(22rem, 86%); padding: .5rem .7rem; border-radius: .4rem; font-size: .85rem; line-height: 1.35; pointer-events: none;
+  color: #d7dee8; background: #1f2733; border: 1px solid #5b6675; }
+.fw-tip[hidden] { display: none; } .fw-tip span { opacity: .75; } .fw-tip .fw-tip-note { margin-top: .25rem; opacity: .85; overflow-wrap: anywhere; }
+.fw-picked code { display: block; user-select: all; overflow-wrap: anywhere; margin-top: .3rem; }
+"""
+
 # %% ../../nbs/publish/04_theme.ipynb #5f3df1af
 def style_sheet() -> str:
     "Return the whole style sheet."
-    return "\n".join([colours("light"), colours("dark"), PAGE, TABLES, CARDS, PIECES, FIGURES, INTERVALS, BULLETS, REST])
+    return "\n".join([colours("light"), colours("dark"), PAGE, TABLES, CARDS, PIECES, FIGURES, INTERVALS, BULLETS, REST, EXPLORER])
 
 # %% ../../nbs/publish/04_theme.ipynb #80d6e2a6
 MARK = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32">
