@@ -777,23 +777,49 @@ STAGE_HELP = {
 }
 
 
+def _run_stage(wb: Any, verb: str, as_json: bool, **given: Any) -> None:
+    from failwb.record.surroundings import own_homes
+    from failwb.workbench import load_stage, run_stage
+
+    with _holding(wb, verb), _waiting(f"{verb}: {STAGE_HELP[verb]}"):
+        own_homes(wb.root)
+        summary = run_stage(wb, load_stage(verb), **given)
+    _show(summary, as_json, title=verb)
+
+
 def _add_stage(verb: str) -> None:
     def command(workbench: InFolder = Path("."), as_json: AsJson = False) -> None:
-        wb = _workbench(workbench)
-        from failwb.record.surroundings import own_homes
-        from failwb.workbench import load_stage, run_stage
-
-        with _holding(wb, verb), _waiting(f"{verb}: {STAGE_HELP[verb]}"):
-            own_homes(wb.root)
-            summary = run_stage(wb, load_stage(verb))
-        _show(summary, as_json, title=verb)
+        _run_stage(_workbench(workbench), verb, as_json)
 
     text = f"{STAGE_HELP[verb]}\n\nReads and writes what `dvc.yaml` says; parameters stand under `{verb}:` in params.yaml.\n\nExample: `failwb {verb} --json`"
     app.command(verb, help=text, short_help=STAGE_HELP[verb], rich_help_panel=PIPELINE)(command)
 
+# %% ../nbs/02_cli.ipynb #5e91a8e0
+def _experiment(
+    jobs: Annotated[int | None, typer.Option(min=1, help="Notebooks at the same time.", show_default="experiment.jobs in params.yaml")] = None,
+    engine: Annotated[str | None, typer.Option(help="fork or papermill.", show_default="experiment.engine")] = None,
+    scheduler: Annotated[str | None, typer.Option(help="Address of a Dask scheduler whose workers carry the trials out.", show_default="experiment.scheduler")] = None,
+    retry: Annotated[bool, typer.Option("--retry", help="Run those again that broke a limit of time or memory.")] = False,
+    workbench: InFolder = Path("."),
+    as_json: AsJson = False,
+) -> None:
+    wb = _workbench(workbench)
+    if retry:
+        from failwb.remedy.experiment import ask_again
+
+        _say(f"asked again: {ask_again(wb.path('.failwb/cache/experiment'))} trials that broke a limit")
+    given = {"jobs": jobs, "engine": engine, "scheduler": scheduler}
+    _run_stage(wb, "experiment", as_json, **{name: value for name, value in given.items() if value is not None})
+
+
+def _add_experiment() -> None:
+    text = (f"{STAGE_HELP['experiment']}\n\nReads and writes what `dvc.yaml` says; parameters stand under `experiment:` in params.yaml. "
+            "Interrupted? Run it again: finished trials are kept.\n\nExample: `failwb experiment --jobs 4`")
+    app.command("experiment", help=text, short_help=STAGE_HELP["experiment"], rich_help_panel=PIPELINE)(_experiment)
+
 
 for _verb in STAGE_HELP:
-    _add_stage(_verb)
+    _add_experiment() if _verb == "experiment" else _add_stage(_verb)
 
 # %% ../nbs/02_cli.ipynb #523e09a7
 def main() -> None:
