@@ -29,7 +29,7 @@ from jupyter_client.provisioning import LocalProvisioner
 from ..record.errors import StageError, one_of
 
 # %% ../../nbs/remedy/05_kernels.ipynb #b2bd46bc
-LIBRARIES = ("IPython", "ipykernel.ipkernel", "ipykernel.kernelapp", "matplotlib.figure", "matplotlib.backends.backend_agg", "matplotlib_inline.backend_inline", "pyarrow.parquet",
+LIBRARIES = ("IPython", "ipykernel.ipkernel", "ipykernel.kernelapp", "matplotlib.figure", "matplotlib.backends.backend_agg", "matplotlib_inline.backend_inline", "PIL.GifImagePlugin", "PIL.JpegImagePlugin", "pyarrow.parquet", "pyarrow.dataset",
              "skops.io", "sklearn.ensemble", "sklearn.linear_model", "failwb.remedy.trial")
 
 
