@@ -35,6 +35,8 @@ def seal(wb: Workbench, policy: str = "auto") -> dict[str, Any]:
     proposed, kept = read_plans(wb.path("out/propose/plans")), read_plans(wb.path("ledger/plans"))
     if not proposed:
         return {"round": None, "plans": [], "new": 0}
+    if stale := sorted({e["body"]["plan"] for e in wb.ledger.entries("amendments")} & set(proposed)):
+        raise LedgerError(f"Plan {stale[0][:12]} in out/propose was amended since. Hint: `dvc repro propose` writes what it became; then seal.")
     body = seal_body(proposed, policy)
     name = f"round-{body['round']}"
     before = wb.ledger.get("seals", name)
