@@ -19,7 +19,7 @@ export OPENBLAS_NUM_THREADS := 1
 export DVC_NO_ANALYTICS := true
 
 .NOTPARALLEL:
-.PHONY: help env peers repro test lab sample reproducible reproducible-everywhere bench-gate bench-slices truth truth-full truth-page export clean-check evidence pipeline
+.PHONY: help env peers repro test lab sample reproducible reproducible-everywhere bench-gate bench-engine bench-slices truth truth-full truth-page export clean-check evidence pipeline
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-24s %s\n", $$1, $$2 }' '$(firstword $(MAKEFILE_LIST))'
@@ -63,6 +63,9 @@ truth-page: env ## the guide on how right the answers are, executed anew from be
 
 bench-gate: env ## simulated experiments with known answers: does the gate keep its promises? (3 minutes)
 	python benchmarks/gate.py
+
+bench-engine: env ## forty experiments in forked kernels beside papermill, one after the other (six minutes)
+	python benchmarks/engine.py
 
 bench-slices: env $(filter .peers/sliceline/.ready .peers/pysubgroup/.ready,$(PEERS)) ## slice search beside its peers: CPU seconds and peak memory (ten minutes)
 	python benchmarks/slices.py

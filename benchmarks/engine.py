@@ -69,7 +69,10 @@ def by_failwb(root: Path, jobs: int) -> float:
 def compared(root: Path, plans: list[str], reference: Path) -> dict[str, int]:
     "Return how many verdicts, and how many trials but for what the stage adds, are the same on both sides."
     contents = {plan: read_json(root / f"ledger/plans/{plan}.json") for plan in plans}
-    sides = [{plan: read_json(folder / plan / "trial.json") for plan in plans} for folder in (reference, root / "out/experiment")]
+    sides = [
+        {plan: read_json(folder / plan / "trial.json") for plan in plans}
+        for folder in (reference, root / "out/experiment")
+    ]
     verdicts = [[v["verdict"] for v in verdicts_of(contents, side)] for side in sides]
     bare = [[{k: v for k, v in side[plan].items() if k not in LATER} for plan in plans] for side in sides]
     return {
@@ -95,8 +98,14 @@ def main() -> None:
     print(f"{n} sealed plans, {n // 3} of them refits")
     print(f"  papermill, one after the other        {slow:7.1f} s   {slow / n:5.2f} s each")
     print(f"  failwb experiment, fork, {options.jobs} at a time   {fast:7.1f} s   {fast / n:5.2f} s each")
-    print(f"  ratio {ratio:.3f}; {found['verdicts_equal']} of {n} verdicts equal, {found['trials_equal']} of {n} trials equal")
-    print(json.dumps({"plans": n, "jobs": options.jobs, "papermill_seconds": slow, "fork_seconds": fast, "ratio": ratio, **found}))
+    print(
+        f"  ratio {ratio:.3f}; {found['verdicts_equal']} of {n} verdicts equal, {found['trials_equal']} of {n} trials equal"
+    )
+    print(
+        json.dumps(
+            {"plans": n, "jobs": options.jobs, "papermill_seconds": slow, "fork_seconds": fast, "ratio": ratio, **found}
+        )
+    )
     if found["trials_equal"] != n or (n >= 40 and ratio > CEILING):
         sys.exit(f"The engine does not keep its promise: all trials equal, ratio at most {CEILING:g}.")
 

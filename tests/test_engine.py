@@ -1,4 +1,4 @@
-"""Experiments: two engines with the same bytes, kills that lose and repeat nothing, kernels that are lost, limits, and Dask's workers."""
+"""Experiments: two engines with the same bytes, kills that repeat nothing, lost kernels, limits, and Dask's workers."""
 
 import json
 import os
@@ -207,7 +207,9 @@ def test_a_trial_that_breaks_a_limit_was_not_run(done, shop, tmp_path):
     assert closed.returncode == 2 and "stays open" in said(closed)
     opened = counted(root, "opened").total()
     assert failwb("experiment", cwd=root).returncode == 0 and counted(root, "opened").total() == opened
-    assert failwb("experiment", "--retry", cwd=root).returncode == 0 and counted(root, "opened").total() == opened + PLANS
+    assert (
+        failwb("experiment", "--retry", cwd=root).returncode == 0 and counted(root, "opened").total() == opened + PLANS
+    )
     limit(root, "memory: 20 ", "memory: 4000 ")
     assert failwb("experiment", cwd=root).returncode == 0 and results(root) == results(done)
 

@@ -27,7 +27,9 @@ def unseal(root):
 
 def test_the_list_says_where_each_plan_stands(bench):
     found = plans(bench(*PARTS))
-    assert {(o["status"], o["verdict"]) for o in found} == {("closed", v["verdict"]) for v in out_json("gate/verdicts.json")}
+    assert {(o["status"], o["verdict"]) for o in found} == {
+        ("closed", v["verdict"]) for v in out_json("gate/verdicts.json")
+    }
     assert {o["plan"] for o in found} == {v["plan"] for v in out_json("gate/verdicts.json")}
     assert all(0.8 <= o["power"] <= 1 and o["remedy"] and o["pattern"] for o in found)
 
@@ -37,7 +39,15 @@ def test_a_plan_is_readable_without_statistics(bench):
     for line in plans(root):
         result = failwb("plan", "show", line["plan"][:8], cwd=root)
         assert result.returncode == 0, said(result)
-        for part in ("The question", "Why it is asked", "What would count as success", "What could go wrong", "How it is undone", "can see", "Who has to sign"):
+        for part in (
+            "The question",
+            "Why it is asked",
+            "What would count as success",
+            "What could go wrong",
+            "How it is undone",
+            "can see",
+            "Who has to sign",
+        ):
             assert f"## {part}" in result.stdout or part in result.stdout
         assert "of 100 cases" in result.stdout and "never the author's alone" in result.stdout
 
@@ -56,9 +66,13 @@ def test_an_amended_plan_is_proposed_sealed_and_listed(bench):
     unseal(root)
     before = {o["plan"]: o for o in plans(root)}
     old = next(i for i, o in before.items() if o["remedy"] == "unit_fix")
-    (root / "changes.yaml").write_text("minimum_effect: 0.2\nmargins: {rest: 0.005}\nwhy: Less is not worth a release.\n")
+    (root / "changes.yaml").write_text(
+        "minimum_effect: 0.2\nmargins: {rest: 0.005}\nwhy: Less is not worth a release.\n"
+    )
     threshold = read_json(root / f"out/propose/plans/{old}.json")["params"]["threshold"] * 1.01
-    result = failwb("plan", "amend", old[:8], "--file", "changes.yaml", "--param", f"threshold={threshold}", "--json", cwd=root)
+    result = failwb(
+        "plan", "amend", old[:8], "--file", "changes.yaml", "--param", f"threshold={threshold}", "--json", cwd=root
+    )
     assert result.returncode == 0, said(result)
     new = json.loads(result.stdout)["superseded_by"]
     assert new != old and set(json.loads(result.stdout)["differs"]) >= {"minimum_effect", "guardrails", "params"}

@@ -8,7 +8,6 @@ __all__ = ['STATES', 'SCOPES', 'METRICS', 'ALLOWED', 'amendments_of', 'contents_
 
 # %% ../../nbs/remedy/16_plans.ipynb #8bcceb26
 from dataclasses import fields, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from ..record.errors import FailwbError, LedgerError, TooLittleData, UnknownPara
 from ..record.markdown import plain
 from ..record.plugins import load
 from ..record.predicate import words
-from ..record.tables import canonical, read_json, read_table, sha
+from ..record.tables import read_json, read_table
 from .cases import case_of, in_window
 from .experiment import read_plans
 from .propose import Idea, Rules, plan_id, plan_of
