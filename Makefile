@@ -19,7 +19,7 @@ export OPENBLAS_NUM_THREADS := 1
 export DVC_NO_ANALYTICS := true
 
 .NOTPARALLEL:
-.PHONY: help env peers repro test lab sample reproducible reproducible-everywhere bench-gate bench-map bench-slices truth truth-full truth-page export clean-check evidence pipeline
+.PHONY: help env peers repro test lab sample reproducible reproducible-everywhere bench-gate bench-map bench-slices truth truth-full truth-page export clean-check evidence pipeline bench-engine
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-24s %s\n", $$1, $$2 }' '$(firstword $(MAKEFILE_LIST))'
@@ -66,6 +66,9 @@ bench-gate: env ## simulated experiments with known answers: does the gate keep 
 
 bench-map: env ## the failure map beside other methods: trustworthiness, what moves when failures come, 200,000 failures (three minutes)
 	python -m benchmarks.map
+
+bench-engine: env ## forty experiments in forked kernels beside papermill, one after the other (six minutes)
+	python benchmarks/engine.py
 
 bench-slices: env $(filter .peers/sliceline/.ready .peers/pysubgroup/.ready,$(PEERS)) ## slice search beside its peers: CPU seconds and peak memory (ten minutes)
 	python benchmarks/slices.py

@@ -189,9 +189,9 @@ def _write(out: Path, files: Mapping[str, Any]) -> None:
         path.write_bytes(_as_bytes(name, content))
 
 
-def run_stage(wb: Workbench, stage: Stage) -> dict[str, Any]:
-    "Run `stage` in `wb`: read its arguments, call its verb, replace its output folder; return its summary."
-    section, target = wb.params.get(stage.verb) or {}, wb.path(f"out/{stage.verb}")
+def run_stage(wb: Workbench, stage: Stage, **given: Any) -> dict[str, Any]:
+    "Run `stage` in `wb`: read its arguments, call its verb, replace its output folder; return its summary. Parameters that are `given` come before those of params.yaml."
+    section, target = (wb.params.get(stage.verb) or {}) | given, wb.path(f"out/{stage.verb}")
     check_params(stage, section)
     check_lock(wb, stage)
     try:

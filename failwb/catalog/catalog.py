@@ -184,7 +184,7 @@ def lineage_of(failures: pd.DataFrame, patterns: list[dict], verdicts: list[dict
     return found
 
 # %% ../../nbs/catalog/05_catalog.ipynb #db2a56e5
-ENDS = {"adopt": "adopted", "reject": "rejected", "underpowered": "underpowered", "harmful": "harmful", "unsealed": "unsealed"}
+ENDS = {"adopt": "adopted", "reject": "rejected", "underpowered": "underpowered", "harmful": "harmful", "unsealed": "unsealed", "not-run": "not_run"}
 
 
 def funnel_of(validated: dict, detected: dict, patterns: list[dict], remedies: list[dict], verdicts: list[dict]) -> dict:

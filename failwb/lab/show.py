@@ -83,7 +83,7 @@ def panel(title: str, note: str, *parts: str) -> str:
 # %% ../../nbs/lab/06_show.ipynb #0cf4151d
 WORDS = SIGNS | {"plan": "✓ planned", "not tried": "not tried", "collect": "◔ collect more"}
 TONES = {"adopt": "#2e9e5b", "confirmed": "#2e9e5b", "known": "#2e9e5b", "plan": "#2e9e5b", "reject": "#8a8a8a", "refused": "#8a8a8a", "underpowered": "#b98a00", "potential": "#b98a00",
-         "collect": "#b98a00", "harmful": "#d0503f", "unsealed": "#8a8a8a"}
+         "collect": "#b98a00", "harmful": "#d0503f", "unsealed": "#8a8a8a", "not-run": "#8a8a8a"}
 
 
 def badge(word: str) -> str:

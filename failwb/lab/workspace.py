@@ -34,7 +34,7 @@ from ..workbench import Workbench
 STEPS = {"events": "predictions captured", "passed": "fit the data contract", "quarantined": "did not, and were set aside with a reason", "labelled": "predictions whose outcome is known",
          "failures": "failures, by any symptom", "failed_events": "predictions with a failure", "claimed": "patterns claimed on develop rows",
          "confirmed": "patterns confirmed on select rows", "plans": "experiments planned", "adopted": "remedies adopted on held-out rows", "rejected": "rejected", "underpowered": "too few rows to tell",
-         "harmful": "harmful", "unsealed": "not sealed, so not run"}
+         "harmful": "harmful", "unsealed": "not sealed, so not run", "not_run": "broke a limit of time or memory, to be run again"}
 
 
 def show_funnel(funnel: dict[str, Any]) -> Shown:

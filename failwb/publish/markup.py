@@ -120,6 +120,7 @@ SIGNS = {
     "underpowered": "◔ underpowered",
     "harmful": "▲ harmful",
     "unsealed": "◌ unsealed",
+    "not-run": "◌ not run",
     "confirmed": "✓ confirmed",
     "refused": "✕ not confirmed",
 }

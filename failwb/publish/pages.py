@@ -181,7 +181,7 @@ def home(story: Story) -> str:
 def pattern_row(story: Story, p: dict, here: str) -> list[str]:
     "Return a pattern's row in the table of patterns."
     best = [verdict_of(story, id)["verdict"] for id in plans_of(story, p["id"])]
-    shown = next((v for v in ("adopt", "harmful", "reject", "underpowered", "unsealed") if v in best), None)
+    shown = next((v for v in ("adopt", "harmful", "reject", "underpowered", "unsealed", "not-run") if v in best), None)
     name = number_mark(numbers(story).get(p["id"])) + link(title(p), pattern_page(p["id"]), here)
     cause = next((c["category"] for c in story.causes if c["pattern"] == p["id"]), None)
     return [name, percent(p["select"]["error"]), percent(p["select"]["base_error"]),

@@ -130,6 +130,7 @@ TOLD: dict[str, Callable[[dict], str]] = {
     "rounds": lambda b: f"Round {b['round']} was closed: " + (", ".join(
         f"{sum(v['verdict'] == name for v in b['verdicts'])} × {name}"
         for name in sorted({v["verdict"] for v in b["verdicts"]})) or "no plan"),
+    "amendments": lambda b: f"Plan {b['plan'][:6]} was amended before its seal: {b['why']}",
     "contracts": lambda b: f"Version {b['version']} of the data contract was recorded",
     "promotions": lambda b: f"The candidate of plan {b['plan'][:6]} became checkpoint {b['version']}, in place of {b['replaces']}",
     "rollouts": lambda b: {"promised": "What checkpoint {version} promises where {name} was written down", "started": "The rollout of plan {plan:.6} started: {reason}",

@@ -21,8 +21,9 @@ OUTCOMES = (
     ("harmful", "Harmful", "tested; it makes things worse"),
     ("underpowered", "Underpowered", "too little held-out traffic to tell"),
     ("unsealed", "Unsealed", "not tested; held-out rows stay closed until somebody seals the plan"),
+    ("not-run", "Not run", "broke a limit of time or memory; says nothing about the remedy"),
 )
-COUNTED = {"adopt": "adopted", "reject": "rejected"}  # verdict → key of the funnel, where they differ
+COUNTED = {"adopt": "adopted", "reject": "rejected", "not-run": "not_run"}  # verdict → key of the funnel, where they differ
 
 
 def share(part: float | None, whole: float | None) -> str:
@@ -31,9 +32,9 @@ def share(part: float | None, whole: float | None) -> str:
 
 
 def outcome_steps(funnel: dict) -> list[tuple[str, int, str, str]]:
-    "Return how many plans ended in which decision, harmful only where it occurred; where no plan exists, none."
+    "Return how many plans ended in which decision, harmful and not run only where they occurred; where no plan exists, none."
     counts = [(name, funnel.get(COUNTED.get(tone, tone)) or 0, note, tone) for tone, name, note in OUTCOMES]
-    return [step for step in counts if step[1] or (step[3] != "harmful" and funnel.get("plans"))]
+    return [step for step in counts if step[1] or (step[3] not in ("harmful", "not-run") and funnel.get("plans"))]
 
 # %% ../../nbs/publish/00_summaries.ipynb #eae39971
 def funnel_steps(funnel: dict) -> list[tuple[str, int, str, str]]:
@@ -107,6 +108,8 @@ def next_steps(funnel: dict, patterns: Sequence[dict], verdicts: Sequence[dict])
              f"rollout." for v in verdicts if v.get("selected")]
     if waiting:
         steps.append(f"Seal {plural(waiting, 'plan')}: run `failwb run` (or `failwb seal`, then `dvc repro`).")
+    if late := sum(v["verdict"] == "not-run" for v in verdicts):
+        steps.append(f"Run {plural(late, 'trial')} again that broke a limit: raise `experiment.timeout` or `experiment.memory`, then `failwb run`.")
     if short_of:
         steps.append(f"Collect more labelled traffic: {plural(short_of, 'plan')} could not be decided on it.")
     steps += orphans(untouched(patterns, verdicts))
@@ -117,7 +120,7 @@ def next_steps(funnel: dict, patterns: Sequence[dict], verdicts: Sequence[dict])
 
 # %% ../../nbs/publish/00_summaries.ipynb #b17daf13
 WORDS = {"adopt": "✅ adopt", "reject": "✖️ reject", "harmful": "⚠️ harmful", "underpowered": "◔ underpowered",
-         "unsealed": "◌ unsealed"}
+         "unsealed": "◌ unsealed", "not-run": "◌ not run"}
 
 
 def verdict_table(patterns: Sequence[dict], verdicts: Sequence[dict]) -> str:

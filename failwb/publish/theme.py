@@ -17,6 +17,7 @@ TONES = {  # verdict: (on white, on black)
     "underpowered": ("#955800", "#f0b350"),
     "harmful": ("#b4321a", "#ff957a"),
     "unsealed": ("#37619b", "#92b8ee"),
+    "not-run": ("#37619b", "#92b8ee"),
 }
 SERIES = {
     "light": ("#0072b2", "#c65300", "#00845f", "#b0568a", "#a87300", "#2a8fc4", "#7a5195", "#7d6129"),
@@ -121,6 +122,7 @@ PIECES = """
 .fw-underpowered, .fw-potential { --fw-tone: var(--fw-underpowered); }
 .fw-harmful, .fw-s3, .fw-s4 { --fw-tone: var(--fw-harmful); }
 .fw-unsealed, .fw-known { --fw-tone: var(--fw-unsealed); }
+.fw-not-run { --fw-tone: var(--fw-not-run); }
 dl.fw-facts { display: grid; grid-template-columns: 12rem minmax(0, 1fr); gap: .3rem 1.4rem; margin: 1rem 0 1.4rem; }
 dl.fw-facts dt { color: var(--pst-color-text-muted); font-weight: 400; }
 dl.fw-facts dd { margin: 0 !important; font-variant-numeric: tabular-nums; overflow-wrap: anywhere; }

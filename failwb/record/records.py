@@ -134,7 +134,7 @@ class Trial(Record):
     "What happened when a plan was carried out."
 
     plan: str  # id of the plan
-    status: str  # done, unsealed or failed
+    status: str  # done, unsealed, not-run (it broke a limit) or failed
     key: str = ""  # content key of the run: plan, code, evidence, seal
     rows: int = 0  # held-out rows used
     units: int = 0  # subjects among them
@@ -158,7 +158,7 @@ class Verdict(Record):
     plan: str
     pattern: str
     remedy: str
-    verdict: str  # adopt, reject, underpowered, harmful or unsealed
+    verdict: str  # adopt, reject, underpowered, harmful, unsealed or not-run
     reasons: list[str]  # in plain words
     alpha: float  # of the round
     p: float | None = None

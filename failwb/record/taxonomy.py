@@ -90,6 +90,7 @@ VERDICTS = {
     "underpowered": "Too few held-out rows to tell; collect more and ask again.",
     "harmful": "The remedy made things worse.",
     "unsealed": "Nobody has sealed the plan, so the held-out rows stayed closed.",
+    "not-run": "The trial broke a limit of time or memory before it ended, which says nothing about the remedy; it can be run again.",
 }
 
 RUNGS = {

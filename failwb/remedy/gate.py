@@ -60,7 +60,7 @@ def judge(plan: Mapping[str, Any], trial: Mapping[str, Any], p_adjusted: float) 
     if trial["status"] == "failed":
         return "reject", [f"The experiment failed, and a trial that failed proves nothing: {trial['message']}"]
     if trial["status"] != "done":
-        return "unsealed", [trial["message"]]
+        return trial["status"], [trial["message"]]  # unsealed, or not-run
     for verdict, reasons in (("harmful", harm(trial)), ("underpowered", shortfall(plan, trial)), ("reject", unmet(plan, trial, p_adjusted))):
         if reasons:
             return verdict, [*reasons, plan["window"]["note"]]
@@ -118,6 +118,8 @@ def alternative(pattern: str, verdicts: Sequence[Mapping], ranked: Sequence[Mapp
     following = untried(ranked, {v["remedy"] for v in verdicts}, least)
     if "unsealed" in given:
         action, remedy, reason = "seal", None, "A plan waits for its seal; the held-out rows are still closed to it."
+    elif "not-run" in given:
+        action, remedy, reason = "run again", None, next(v["reasons"][0] for v in verdicts if v["verdict"] == "not-run")
     elif "underpowered" in given:
         action, remedy, reason = "collect", None, next(v["reasons"][0] for v in verdicts if v["verdict"] == "underpowered")
     elif following is not None:
@@ -170,7 +172,7 @@ def gate(trials: Path, plans: Path, remedies: list[dict], patterns: list[dict], 
     found = read_trials(trials, contents)
     verdicts = verdicts_of(contents, found)
     selected = [verdict for verdict in verdicts if verdict["selected"]]
-    count = {f"{name}": sum(v["verdict"] == name for v in verdicts) for name in ("adopt", "reject", "underpowered", "harmful", "unsealed")}
+    count = {name.replace("-", "_"): sum(v["verdict"] == name for v in verdicts) for name in ("adopt", "reject", "underpowered", "harmful", "unsealed", "not-run")}
     summary = {"plans": len(verdicts), **count, "patterns_mended": len(selected), "alpha": max((v["alpha"] for v in verdicts), default=None)}
     least = settle(RELEVANT * max((plan["minimum_effect"] for plan in contents.values()), default=0.0))
     return {"verdicts.json": verdicts, "alternatives.json": alternatives(patterns, verdicts, remedies, least), "summary.json": summary,

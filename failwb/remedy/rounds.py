@@ -8,7 +8,7 @@ __all__ = ['POLICIES', 'seal_body', 'seal', 'round_body', 'close_round', 'closed
 # %% ../../nbs/remedy/09_rounds.ipynb #5402069d
 from typing import Any
 
-from ..record.errors import AlteredPlan, LedgerError, UnsealedPlan, one_of
+from ..record.errors import AlteredPlan, LedgerError, StageError, UnsealedPlan, one_of
 from ..record.tables import read_json
 from .experiment import read_plans
 from ..vault.ledger import Ledger
@@ -35,6 +35,8 @@ def seal(wb: Workbench, policy: str = "auto") -> dict[str, Any]:
     proposed, kept = read_plans(wb.path("out/propose/plans")), read_plans(wb.path("ledger/plans"))
     if not proposed:
         return {"round": None, "plans": [], "new": 0}
+    if stale := sorted({e["body"]["plan"] for e in wb.ledger.entries("amendments")} & set(proposed)):
+        raise LedgerError(f"Plan {stale[0][:12]} in out/propose was amended since. Hint: `dvc repro propose` writes what it became; then seal.")
     body = seal_body(proposed, policy)
     name = f"round-{body['round']}"
     before = wb.ledger.get("seals", name)
@@ -53,6 +55,8 @@ def round_body(wb: Workbench, round: int, verdicts: list[dict[str, Any]]) -> dic
     sealed = wb.ledger.get("seals", f"round-{round}")
     if sealed is None:
         raise UnsealedPlan(f"Round {round} is not sealed, so it cannot be closed. Hint: `failwb seal`, then `dvc repro`.")
+    if late := [f"{v['plan'][:12]}: {v['reasons'][0]}" for v in verdicts if v["verdict"] == "not-run"]:
+        raise StageError(f"Round {round} stays open: {len(late)} of its trials had no result.\n  " + "\n  ".join(late))
     if waiting := [v["plan"][:12] for v in verdicts if v["verdict"] == "unsealed"]:
         raise UnsealedPlan(f"{len(waiting)} plan(s) of round {round} were not carried out: {', '.join(waiting)}. Hint: `dvc repro`, then close the round.")
     if {v["plan"] for v in verdicts} != set(sealed["body"]["plans"]):

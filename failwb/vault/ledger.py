@@ -21,6 +21,7 @@ from ..record.tables import canonical, json_text, read_json
 KINDS = {
     "evidence": "heads of the evidence manifest",
     "plans": "sealed plans, byte for byte",
+    "amendments": "what a plan became before it was sealed, and why",
     "seals": "which plans belong to a round, and its error rate",
     "approvals": "who agreed to a change",
     "rounds": "closed rounds: verdicts and the error rate they spent",
