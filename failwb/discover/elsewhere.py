@@ -15,7 +15,7 @@ from .exchange import Findings, as_dict, digest_of, findings_in, in_force, parse
 from ..record.contract import Contract
 from ..record.errors import FindingsError
 from ..record.tables import canonical, sha
-from ..vault.ledger import NAME, Ledger, entries_in
+from ..vault.ledger import NAME, entries_in
 from ..workbench import Workbench
 
 # %% ../../nbs/discover/11_elsewhere.ipynb #d5421904

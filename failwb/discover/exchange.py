@@ -138,7 +138,10 @@ def withheld(finding: Finding, contract: Contract, k: int) -> str:
 def taken(findings: Findings, contract: Contract) -> tuple[Findings, dict[str, str]]:
     "Return the findings that may be taken, and why each other pattern may not (id -> reason)."
     judged = [(f, withheld(f, contract, findings.k_anonymity)) for f in findings.patterns]
-    return findings.model_copy(update={"patterns": [f for f, why in judged if not why]}), {f.id: why for f, why in judged if why}
+    kept = [f for f, why in judged if not why]
+    named = {plain_name(c.feature) for f in kept for c in f.predicate}
+    update = {"patterns": kept, "bounds": {n: b for n, b in findings.bounds.items() if n in named}, "renames": {o: n for o, n in findings.renames.items() if named & {o, n}}}
+    return findings.model_copy(update=update), {f.id: why for f, why in judged if why}
 
 # %% ../../nbs/discover/10_exchange.ipynb #3e603040
 def in_force(entries: Iterable[dict]) -> dict[str, dict]:

@@ -10,7 +10,6 @@ __all__ = ['Bounds', 'WEIGHTS', 'SIMILAR', 'Signature', 'extent', 'ranges_alike'
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 
 from ..record.predicate import as_literals, match, plain_name
@@ -36,7 +35,7 @@ def extent(ends: Sequence[float], bounds: tuple[float | None, float | None]) -> 
     "Return from where to where ranges with these finite `ends` are measured."
     low, high = bounds
     least, most = min(ends), max(ends)
-    reach = (most - least) or abs(most) or 1.0
+    reach = max(abs(least), abs(most)) or 1.0
     return (low if low is not None and low < least else least - reach), (high if high is not None and high > most else most + reach)
 
 

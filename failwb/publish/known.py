@@ -120,12 +120,13 @@ def findings_of(story: Story, sealed: dict[str, dict], rows: pd.DataFrame, evide
     now = next(reversed(answers), None)
     closed = {v["plan"] for body in closed_rounds(story) for v in body["verdicts"]}
     patterns = [present(story, p, round, closed) | {"checkpoint": now} for p in story.patterns if p["confirmed"]] + earlier(story, sealed, round, rows)
+    named = {plain_name(o["feature"]) for p in patterns for o in p["predicate"]}
     patterns = [p | {"environment": answers.get(p["checkpoint"], {}).get("environment")} for p in patterns]
     return Findings.model_validate(settle({
         "kind": "failwb findings", "schema": FINDINGS, "origin": origin_of([e for e in story.entries if e["kind"] == "evidence"], contract.name), "name": contract.name,
         "version": contract.version, "task": contract.task, "model": answers[now]["model"] if now else None, "checkpoint": now, "environment": answers[now]["environment"] if now else None,
         "evidence": evidence, "as_of": story.funnel.get("as_of"), "k_anonymity": contract.k_anonymity, "bounds": bounds_in([p["predicate"] for p in patterns], contract),
-        "renames": renames_of(contract), "patterns": patterns}))
+        "renames": {o: n for o, n in renames_of(contract).items() if named & {o, n}}, "patterns": patterns}))
 
 
 def seen(story: Story, own: Findings, rows: pd.DataFrame) -> dict[str, list[dict[str, Any]]]:
