@@ -125,7 +125,7 @@ TEAMS = {
 
 
 def table(rows: int, seed: int, fault: str, label: str, yes: str, no: str) -> pd.DataFrame:
-    "Customers who leave when they spend little. Fault `units`: every fourth in cents; `mood`: frequent visitors differ."
+    "Customers who leave when they spend little. `units`: every fourth in cents; `mood`: frequent visitors differ."
     rng = np.random.default_rng(seed)
     found = pd.DataFrame(
         {
