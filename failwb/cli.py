@@ -6,9 +6,9 @@
 __all__ = ['app', 'contract_app', 'checkpoint_app', 'round_app', 'plan_app', 'AsJson', 'InFolder', 'LIVE', 'PIPELINE', 'LOOK',
            'LabelsFile', 'Maps', 'MapFile', 'Features', 'FeaturesPrefix', 'FeaturesColumn', 'Probabilities',
            'LabelsMap', 'STAGE_HELP', 'run', 'seal', 'close', 'plan_list', 'plan_show', 'plan_amend', 'import_log',
-           'collect', 'sample', 'promote', 'rollout', 'change', 'init', 'dataset', 'lock', 'add_checkpoint',
-           'list_checkpoints', 'summary', 'trace', 'glossary', 'doctor', 'check', 'compare', 'contract_check',
-           'contract_diff', 'contract_infer', 'contract_record', 'regress', 'main']
+           'import_catalog', 'collect', 'sample', 'promote', 'rollout', 'change', 'init', 'dataset', 'lock',
+           'add_checkpoint', 'list_checkpoints', 'summary', 'trace', 'glossary', 'doctor', 'check', 'compare',
+           'contract_check', 'contract_diff', 'contract_infer', 'contract_record', 'regress', 'main']
 
 # %% ../nbs/02_cli.ipynb #7a42cfd3
 import os
@@ -308,6 +308,28 @@ def _init_from_log(folder: Path, log: Path, labels: Path | None, said: Any, as_j
     typer.echo(f"A workbench in {report['workbench']}: {report['target']} is predicted ({report['task']}), from {report['features']} features. "
                f"Its contract was drafted from {report['drafted_from']:,} rows: read contract.yaml first.\n" + (f"Left out:{left}\n" if left else "") + _told_import(report | {"next": [f"cd {folder}", *report["next"]]}))
 
+# %% ../nbs/02_cli.ipynb #a050649e
+@app.command("import-catalog", rich_help_panel=LIVE)
+def import_catalog(
+    source: Annotated[Path, typer.Argument(help="Folder of another workbench that was run, of its clone, or of its published site.")],
+    name: Annotated[str, typer.Option("--as", help="What it is called here.")],
+    workbench: InFolder = Path("."), as_json: AsJson = False,
+) -> None:
+    """Learn from another workbench: its published patterns, causes and verdicts go to the ledger; no row, no value of a person.
+
+    Similar patterns then stand on the pages and in `failwb summary`, with what was tried there; what worked there moves the order of remedies here, and no verdict. The same again changes nothing; a newer one supersedes.
+
+    Example: `failwb import-catalog ../credit-cards --as credit-cards && dvc repro`
+
+    Example: `failwb import-catalog downloaded-site --as berlin --json`
+    """
+    from failwb.discover.elsewhere import import_catalog as take
+
+    wb = _workbench(workbench)
+    with _holding(wb, "import-catalog"):
+        result = take(wb, source, name)
+    _show(result, as_json, title="imported")
+
 # %% ../nbs/02_cli.ipynb #ad7cabb6
 @app.command(rich_help_panel=LIVE)
 def collect(workbench: InFolder = Path("."), as_json: AsJson = False) -> None:
@@ -570,10 +592,18 @@ def list_checkpoints(workbench: InFolder = Path("."), as_json: AsJson = False) -
 
 # %% ../nbs/02_cli.ipynb #d29a1dea
 def _summary(wb: Any) -> str:
+    from failwb.publish.known import seen_lines
     from failwb.publish.summaries import summary_markdown
 
     names = ("out/catalog/funnel.json", "out/discover/patterns.json", "out/gate/verdicts.json")
-    return summary_markdown(wb.contract.name, *map(wb.read, names))
+    funnel, patterns, verdicts = map(wb.read, names)
+    return summary_markdown(wb.contract.name, funnel, patterns, verdicts, seen_lines(_similar(wb), patterns))
+
+
+def _similar(wb: Any) -> dict[str, list]:
+    "Return what the site says of similar patterns; nothing before the site is there."
+    path = "out/document/similar.json"
+    return wb.read(path) if wb.path(path).is_file() else {}
 
 
 def _markdown(text: str) -> None:
@@ -595,7 +625,7 @@ def summary(workbench: InFolder = Path("."), as_json: AsJson = False) -> None:
     """
     wb = _workbench(workbench)
     if as_json:
-        _show({"funnel": wb.read("out/catalog/funnel.json"), "verdicts": wb.read("out/gate/verdicts.json")}, True)
+        _show({"funnel": wb.read("out/catalog/funnel.json"), "verdicts": wb.read("out/gate/verdicts.json"), "similar": _similar(wb)}, True)
         return
     _markdown(_summary(wb))
 

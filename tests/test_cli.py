@@ -14,7 +14,7 @@ from failwb.cli import app
 from failwb.workbench import STAGES
 
 LIVE = ["run", "seal", "round close", "promote", "collect", "import", "sample", "init", "dataset", "lock"]
-LIVE += ["contract record", "checkpoint add", "checkpoint list", "rollout"]
+LIVE += ["contract record", "checkpoint add", "checkpoint list", "rollout", "import-catalog"]
 LOOK = ["trace", "summary", "check", "compare", "glossary", "doctor", "regress", "change"]
 LOOK += ["contract check", "contract diff", "contract infer"]
 

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['STEPS', 'SCALES', 'SCOPES', 'show_funnel', 'term', 'effect_words', 'cause_html', 'remedies_html', 'verdicts_html',
-           'PatternView', 'Patterns', 'field_text', 'heading', 'FailureView', 'Results', 'events_of', 'pushes_of',
-           'show_pattern', 'plan_dict', 'show_failure', 'list_failures', 'draw_map', 'show_causes', 'show_remedies',
-           'rail_words', 'show_plan', 'show_plans', 'show_verdicts', 'show_trace', 'show_change', 'markdown_html',
-           'tag', 'workspace_html', 'workspace_text', 'Workspace', 'open']
+           'similar_html', 'PatternView', 'Patterns', 'field_text', 'heading', 'FailureView', 'Results', 'events_of',
+           'pushes_of', 'show_pattern', 'plan_dict', 'show_failure', 'list_failures', 'draw_map', 'show_causes',
+           'show_remedies', 'rail_words', 'show_plan', 'show_plans', 'show_verdicts', 'show_trace', 'show_change',
+           'markdown_html', 'tag', 'workspace_html', 'workspace_text', 'Workspace', 'open']
 
 # %% ../../nbs/lab/00_workspace.ipynb #3c23d877
 import html
@@ -23,6 +23,7 @@ from .trace import names as ids_of
 from .trace import resolve, trace
 from ..publish.markup import between, count, day, p_value, percent, phrase, points, short
 from ..publish.contract import predicted
+from ..publish.known import parts_words, place_words, tried_words
 from ..record.errors import UnknownName, WorkbenchError
 from ..record.plugins import known
 from ..record.predicate import words
@@ -82,6 +83,12 @@ def verdicts_html(verdicts: list[dict[str, Any]]) -> str:
     return table_html(["verdict", "remedy", "gain", "95% interval", "p adjusted", "because", "plan"], rows, "llrlrll")
 
 # %% ../../nbs/lab/00_workspace.ipynb #e851c159
+def similar_html(seen: list[dict[str, Any]]) -> str:
+    "Write the similar patterns of earlier rounds and of other workbenches, with what was tried there."
+    rows = [[html.escape(place_words(m)), html.escape(m["name"]), f"{m['score']:.2f}", html.escape(parts_words(m)), html.escape(tried_words(m))] for m in seen]
+    return table_html(["where", "pattern", "alike", "in what", "what was tried there"], rows, "llrll")
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class PatternView:
     "One pattern with its causes, remedies and verdicts."
@@ -90,6 +97,12 @@ class PatternView:
     causes: list[dict[str, Any]]  # best supported first
     remedies: list[dict[str, Any]]  # ranked
     verdicts: list[dict[str, Any]]
+    seen: list[dict[str, Any]]  # similar ones of earlier rounds and of imported catalogs, best first
+
+    def similar(self) -> Shown:
+        "Show where a pattern like this was seen before or elsewhere, and what was tried there."
+        text = "\n".join(f"{m['score']:.2f} {place_words(m)}: {m['name']} ({parts_words(m)}); tried: {tried_words(m)}" for m in self.seen) or "No similar pattern is known. `failwb import-catalog` brings those of another workbench."
+        return Shown(self.seen, panel(f"Like {html.escape(self.name)}", "1 is the same pattern", similar_html(self.seen)) if self.seen else text, text)
 
     @property
     def id(self) -> str:
@@ -106,7 +119,7 @@ class PatternView:
             facts.append(["difference", f"{points(tested['effect'])}, 95% interval {between(tested['low'], tested['high'])}, q {p_value(tested['q'])}"])
         parts = [table_html(["", ""], [[k, html.escape(v)] for k, v in facts])]
         for title, body in (("Why", "".join(map(cause_html, self.causes))), ("What could be done", remedies_html(self.remedies) if self.remedies else ""),
-                            ("What was decided", verdicts_html(self.verdicts) if self.verdicts else "")):
+                            ("What was decided", verdicts_html(self.verdicts) if self.verdicts else ""), ("Seen before, and elsewhere", similar_html(self.seen) if self.seen else "")):
             parts += [f'<div style="font-weight:600;margin-top:1em">{title}</div>{body}'] if body else []
         return panel(html.escape(self.name), f"{badge(status)} <code>{self.id}</code> {html.escape(self.data['reason'])}", *parts)
 
@@ -189,7 +202,8 @@ class Results:
         "All patterns that were claimed, confirmed ones first."
         places = {"causes": "out/diagnose/causes.json", "remedies": "out/propose/remedies.json", "verdicts": "out/gate/verdicts.json"}
         about = {name: self._read(path, []) for name, path in places.items()}
-        found = [PatternView(p, **{n: [o for o in about[n] if o["pattern"] == p["id"]] for n in places}) for p in self._read("out/discover/patterns.json")]
+        seen = self._read("out/document/similar.json", {})
+        found = [PatternView(p, **{n: [o for o in about[n] if o["pattern"] == p["id"]] for n in places}, seen=seen.get(p["id"], [])) for p in self._read("out/discover/patterns.json")]
         return Patterns(sorted(found, key=lambda p: not p.data["confirmed"]))
 
     @cached_property

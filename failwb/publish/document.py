@@ -8,6 +8,7 @@ __all__ = ['UNRUN', 'Dpi', 'stage', 'experiment_pages', 'reference_pages', 'guid
 
 # %% ../../nbs/publish/01_document.ipynb #b2550d71
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -18,6 +19,8 @@ from .charts import failure_map, thin
 from .explorer import map_page
 from .criteria import judge, read_criteria
 from .health import health_page
+from ..discover.exchange import as_dict
+from .known import findings_of, seen
 from .markup import phrase
 from .decisions import changes_index, experiments_index, one_change, one_experiment
 from .pages import catalog_index, change_page, home, one_pattern, pattern_page, patterns_index, plan_page
@@ -114,7 +117,7 @@ def summary(story: Story, out: Path) -> dict:
             "megabytes": round(sum(p.stat().st_size for p in files) / 1e6, 1),
             "patterns": len(story.patterns), "withheld": len(story.withheld), "experiments": len(story.plans),
             "notebooks": len(story.notebooks),
-            "changes": len(story.changes), "guides": len(story.guides), "first_page": "index.html",
+            "changes": len(story.changes), "guides": len(story.guides), "similar": sum(map(bool, story.similar.values())), "first_page": "index.html",
             "broken_links": len(dead), "first_broken_link": (dead or [""])[0]}
 
 # %% ../../nbs/publish/01_document.ipynb #7ed58700
@@ -122,12 +125,12 @@ Dpi = Annotated[int, Within(20, 1200)]
 
 
 def document(
-    failures: pd.DataFrame, funnel: dict, patterns: list[dict], causes: list[dict], remedies: list[dict], plans: Path,
+    failures: pd.DataFrame, events: pd.DataFrame, funnel: dict, patterns: list[dict], causes: list[dict], remedies: list[dict], plans: Path,
     experiment: Path,
     verdicts: list[dict], alternatives: list[dict], changes: Path, drift: pd.DataFrame, points: pd.DataFrame, plane: dict, landscape: pd.DataFrame, shipped: list[dict],
     ledger: Path, contract: Contract, guides: Path, criteria: dict, summaries: dict, out: Path, track: Callable, *, map_points: Count, map_dpi: Dpi,
 ) -> dict[str, dict]:
-    "Build the site in `out`, return its summary. Raises `SiteError` for a broken page, `PrivacyError` for a leak."
+    "Build the site in `out`; return its summary, the findings for others and what is similar to them. Raises `SiteError` for a broken page, `PrivacyError` for a leak."
     trials, notebooks = trials_in(experiment)
     story = tell(
         known("remedy"), contract=contract, funnel=funnel, patterns=patterns, causes=causes, remedies=remedies,
@@ -138,17 +141,20 @@ def document(
         guides=guides_in(guides), checks=judge(read_criteria(criteria), summaries),
         at_hand={k: (summaries.get("enrich") or {}).get(f"{k}_at_hand", True) for k in ("model", "reference")},
     )
+    planned = summaries.get("propose") or {}
+    own = findings_of(story, plans_in(ledger / "plans"), events, planned.get("evidence", ""), planned.get("round", 1))
+    story = replace(story, similar=seen(story, own, events))
     steps = (lambda: build(sources(story, map_points, map_dpi), out, phrase(contract.name)),
              lambda: refuse_pseudonyms(out, set(failures.get("subject", pd.Series(dtype=str)).dropna())))
     for step in track(steps, "building the site"):
         step()
-    return {"summary.json": summary(story, out)}
+    return {"summary.json": summary(story, out), "findings.json": as_dict(own), "similar.json": story.similar}
 
 # %% ../../nbs/publish/01_document.ipynb #f597c148
 stage = Stage(
     "document", document, desc="The documentation site: patterns, experiments, change requests, catalog, reference",
     reads={
-        "failures": "out/catalog/failures.parquet", "funnel": "out/catalog/funnel.json",
+        "failures": "out/catalog/failures.parquet", "events": "out/split/open.parquet", "funnel": "out/catalog/funnel.json",
         "patterns": "out/discover/patterns.json",
         "causes": "out/diagnose/causes.json", "remedies": "out/propose/remedies.json", "plans": "out/propose/plans",
         "experiment": "out/experiment",

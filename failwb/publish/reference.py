@@ -99,6 +99,9 @@ NOUNS = {
     "Criterion": "What a figure of a stage has to satisfy for the pipeline to count as healthy: at least or at most a "
                  "threshold, and whether it warns or fails where it does not.",
     "Seal": "A signature under a plan before its result can be known.",
+    "Similar pattern": "A pattern of an earlier round, another model or another workbench that has much in common with one of here: rule, rows, "
+                       "cause, effect and symptom, each compared where it is known (Gower's coefficient, 0 to 1).",
+    "Imported catalog": "What another workbench has published, taken into the ledger: its patterns, causes and verdicts, and no row.",
     "Ledger": "The append-only record of decisions: who decided what, and when.",
 }
 
@@ -135,6 +138,7 @@ TOLD: dict[str, Callable[[dict], str]] = {
     "promotions": lambda b: f"The candidate of plan {b['plan'][:6]} became checkpoint {b['version']}, in place of {b['replaces']}",
     "rollouts": lambda b: {"promised": "What checkpoint {version} promises where {name} was written down", "started": "The rollout of plan {plan:.6} started: {reason}",
                            "advanced": "Plan {plan:.6} went on to {rung}: {reason}", "rolled back": "Plan {plan:.6} was rolled back from {rung}: {reason}"}[b["event"]].format(**b),
+    "catalogs": lambda b: f"The findings of {b['as']} were imported: {plural(len(b['findings']['patterns']), 'pattern')}, {sum(len(f['tried']) for f in b['findings']['patterns'])} verdicts",
     "triage": lambda b: f"{b['target']} was triaged: {b.get('status') or 'noted'}",
 }
 

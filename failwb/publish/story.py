@@ -57,6 +57,7 @@ class Story:
     checks: list[Check] = field(default_factory=list)  # the criteria, judged by the stages before the site
     plane: dict = field(default_factory=dict)  # its frame, what its axes mean, its regions
     landscape: pd.DataFrame = field(default_factory=pd.DataFrame)  # its cells: i, j, predictions, wrong
+    similar: dict[str, list[dict]] = field(default_factory=dict)  # pattern id → similar ones of earlier rounds and of other workbenches, best first
     at_hand: dict[str, bool] = field(default_factory=dict)  # model, reference → whether somebody has it; yes where nothing is said
 
 # %% ../../nbs/publish/08_story.ipynb #3c35274c

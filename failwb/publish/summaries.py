@@ -135,10 +135,10 @@ def verdict_table(patterns: Sequence[dict], verdicts: Sequence[dict]) -> str:
     return table(["Pattern", "Remedy", "Fewer errors", "95% interval", "p (Holm)", "Verdict"], rows, "llrrrl")
 
 
-def summary_markdown(name: str, funnel: dict, patterns: Sequence[dict], verdicts: Sequence[dict]) -> str:
-    "Write the summary of the workbench `name`: funnel, decisions, what to do next."
+def summary_markdown(name: str, funnel: dict, patterns: Sequence[dict], verdicts: Sequence[dict], seen: str = "") -> str:
+    "Write the summary of the workbench `name`: funnel, decisions, what was `seen` before or elsewhere (Markdown), what to do next."
     steps = table(["", "", ""], [[step, count(n), meaning] for step, n, meaning, _ in funnel_steps(funnel)], "lrl")
     decided = verdict_table(patterns, verdicts) or "No experiment was planned, so nothing was decided."
     todo = "\n".join(f"- {step}" for step in next_steps(funnel, patterns, verdicts))
-    parts = [f"## failwb: {plain(name)}", headline(funnel), drift_note(patterns), steps, "### Decided", decided, "### Next", todo]
+    parts = [f"## failwb: {plain(name)}", headline(funnel), drift_note(patterns), steps, "### Decided", decided, "### Seen before, or elsewhere" if seen else "", seen, "### Next", todo]
     return "\n\n".join(part for part in parts if part) + "\n"

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['FailwbError', 'UnknownName', 'UnknownColumn', 'UnknownParameter', 'ContractError', 'PrivacyError', 'AlteredEvidence',
-           'LedgerError', 'UnsealedPlan', 'AlteredPlan', 'TemplateError', 'ModelError', 'TooLittleData',
-           'WorkbenchError', 'StageError', 'one_of']
+           'FindingsError', 'LedgerError', 'UnsealedPlan', 'AlteredPlan', 'TemplateError', 'ModelError',
+           'TooLittleData', 'WorkbenchError', 'StageError', 'one_of']
 
 # %% ../../nbs/record/00_errors.ipynb #23d665b2
 from collections.abc import Iterable
@@ -22,6 +22,7 @@ class UnknownParameter(FailwbError): "A parameter that the verb or the template 
 class ContractError(FailwbError): "A data contract that cannot be read or that contradicts itself."
 class PrivacyError(FailwbError): "A field that must not be stored in this form."
 class AlteredEvidence(FailwbError): "Evidence that differs from what the manifest or the ledger says."
+class FindingsError(FailwbError): "Published findings of another workbench that cannot be read, or may not be taken."
 class LedgerError(FailwbError): "An entry that would rewrite a decision, or one that cannot be read."
 class UnsealedPlan(FailwbError): "A plan that nobody has sealed."
 class AlteredPlan(FailwbError): "A plan whose bytes no longer match the name it was sealed under."

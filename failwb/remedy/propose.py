@@ -23,6 +23,7 @@ import failwb.remedy.inputs  # noqa: F401
 import failwb.remedy.recipes  # noqa: F401
 import failwb.remedy.scores  # noqa: F401
 import failwb.remedy.weights  # noqa: F401
+from ..discover.exchange import learnt_from, lessons
 from ..models.checkpoint import current_checkpoint
 from ..models.foreign import last_step, refittable
 from ..record.contract import Contract
@@ -388,7 +389,7 @@ def unrefuted(causes: Sequence[dict]) -> list[dict]:
 
 # %% ../../nbs/remedy/04_propose.ipynb #9507b021
 def outputs(ideas: Sequence[Idea], round: int, plans: Sequence[Plan], share: float, evidence: str,
-            rules: Rules) -> dict[str, Any]:
+            learnt: Sequence[str], rules: Rules) -> dict[str, Any]:
     "Return the files of the stage: remedies.json, one file per plan, summary.json."
     alpha = round_alpha(rules.alpha, round)
     chosen, weak = choose_plans(ideas, alpha, share, rules)
@@ -396,7 +397,7 @@ def outputs(ideas: Sequence[Idea], round: int, plans: Sequence[Plan], share: flo
     decisions = [row["decision"] for row in rows]
     summary = {"patterns": len({i.pattern["id"] for i in ideas}), "ideas": len(rows), "plans": len(plans),
                "collect": decisions.count("collect"), "refused": decisions.count("refused"), "round": round,
-               "alpha": alpha, "evidence": evidence}
+               "alpha": alpha, "evidence": evidence, "learnt": list(learnt)}
     files = {f"plans/{plan_id(plan)}.json": canonical(content_of(plan)) for plan in plans}
     return {"remedies.json": rows, **files, "summary.json": summary}
 
@@ -412,7 +413,7 @@ Margins = Annotated[dict[str, Amount], Keys(("global", "rest", "calibration", "d
 
 
 def propose(open_rows: pd.DataFrame, split: dict, patterns: list[dict], causes: list[dict], manifest: dict,
-            references: Path, checkpoints: Path, seals: Path, rounds: Path, amendments: Path, contract: Contract, track: Callable, *,
+            references: Path, checkpoints: Path, seals: Path, rounds: Path, amendments: Path, catalogs: Path, contract: Contract, track: Callable, *,
             cutoff: Mixture, embargo_days: Amount, minimum_effect: Portion, screening: Amount, probe: Whole, effort: Amount,
             maximum_plans: Whole, plans_per_pattern: Count, alpha: Mixture, power: Mixture, permutations: Flips,
             seeds: list[Seed], units_minimum: Several, margins: Margins) -> dict[str, Any]:
@@ -422,6 +423,9 @@ def propose(open_rows: pd.DataFrame, split: dict, patterns: list[dict], causes: 
     served = current_checkpoint(checkpoints, open_rows[open_rows["prediction"].notna()])
     models = models_of(checkpoints, references, served.sha256)
     evidence, taught = evidence_digest(manifest, *models[:2], references), [entry["body"] for entry in entries_in(rounds)]
+    sealed = [entry["body"] for entry in entries_in(seals)]
+    learnt = learnt_from(entries_in(catalogs), sealed, evidence)
+    taught += lessons(learnt, [v.get("plan") for body in taught for v in body["verdicts"]])
     share = split["confirm_labelled"] / max(1, split["develop_labelled"] + split["select_labelled"])
     common = (open_rows, models, checkpoints, contract, list(known("remedy").values()), taught, evidence, rules)
     confirmed = [pattern for pattern in patterns if pattern["confirmed"]]
@@ -430,14 +434,13 @@ def propose(open_rows: pd.DataFrame, split: dict, patterns: list[dict], causes: 
         first = next((p for p in confirmed if p.get("span")), confirmed[0])
         again = ideas_for(first, patterns, unrefuted(causes), *common)
         ideas = [i.whole() if i.whole else i for i in again] + [i for i in ideas if i.pattern is not first]
-    sealed = [entry["body"] for entry in entries_in(seals)]
     changed = [entry["body"] for entry in entries_in(amendments)]
     round, plans = settle_round(sealed, lambda r: amended(write_plans(ideas, r, share, served.sha256, evidence, rules, task_of(contract, served.threshold)), changed))
-    return outputs(ideas, round, plans, share, evidence, rules)
+    return outputs(ideas, round, plans, share, evidence, [entry["name"] for entry in learnt], rules)
 
 # %% ../../nbs/remedy/04_propose.ipynb #9654eae5
 stage = Stage("propose", propose, desc="Ranked remedies, and a plan for each that is worth a trial", reads={
     "open_rows": "out/split/open.parquet", "split": "out/split/summary.json", "patterns": "out/discover/patterns.json",
     "causes": "out/diagnose/causes.json", "manifest": "data/segments/manifest.json", "references": "data/reference",
-    "checkpoints": "data/checkpoints", "seals": "ledger/seals", "rounds": "ledger/rounds", "amendments": "ledger/amendments", "contract": "contract.yaml",
+    "checkpoints": "data/checkpoints", "seals": "ledger/seals", "rounds": "ledger/rounds", "amendments": "ledger/amendments", "catalogs": "ledger/catalogs", "contract": "contract.yaml",
     "track": "@track"})

@@ -18,15 +18,15 @@ from ..workbench import Workbench
 POLICIES = {"auto": "every plan that propose wrote is sealed as it is"}
 
 
-def seal_body(plans: dict[str, dict[str, Any]], policy: str) -> dict[str, Any]:
-    "Return what a seal says about `plans`, which must agree on their round."
+def seal_body(plans: dict[str, dict[str, Any]], policy: str, learnt: list[str]) -> dict[str, Any]:
+    "Return what a seal says about `plans`, which must agree on their round; `learnt` are the imported catalogs behind their order."
     said = {(plan["round"], plan["alpha"], plan["m"], plan["evidence"]) for plan in plans.values()}
     if len(said) != 1:
         raise LedgerError(f"The plans in out/propose/plans are not of one round: {sorted(said)}. Hint: `dvc repro propose` writes them anew.")
     round, alpha, m, evidence = said.pop()
     if m != len(plans):
         raise LedgerError(f"The plans count {m} in their round, but there are {len(plans)} in out/propose/plans. Hint: `dvc repro propose` writes them anew.")
-    return {"round": round, "plans": sorted(plans), "m": m, "alpha": alpha, "evidence": evidence, "policy": policy}
+    return {"round": round, "plans": sorted(plans), "m": m, "alpha": alpha, "evidence": evidence, "policy": policy} | ({"learnt": learnt} if learnt else {})
 
 # %% ../../nbs/remedy/09_rounds.ipynb #a693ac02
 def seal(wb: Workbench, policy: str = "auto") -> dict[str, Any]:
@@ -37,7 +37,8 @@ def seal(wb: Workbench, policy: str = "auto") -> dict[str, Any]:
         return {"round": None, "plans": [], "new": 0}
     if stale := sorted({e["body"]["plan"] for e in wb.ledger.entries("amendments")} & set(proposed)):
         raise LedgerError(f"Plan {stale[0][:12]} in out/propose was amended since. Hint: `dvc repro propose` writes what it became; then seal.")
-    body = seal_body(proposed, policy)
+    told = wb.path("out/propose/summary.json")
+    body = seal_body(proposed, policy, read_json(told).get("learnt", []) if told.is_file() else [])
     name = f"round-{body['round']}"
     before = wb.ledger.get("seals", name)
     if before and before["body"]["plans"] != body["plans"]:

@@ -31,6 +31,7 @@ KINDS = {
     "messages": "discussion",
     "reviews": "periodic reviews that were held",
     "contracts": "versions of the data contract under which evidence came",
+    "catalogs": "published findings of other workbenches, as they were imported",
     "erasures": "subjects whose rows are forgotten",
 }
 NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
