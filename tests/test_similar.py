@@ -261,11 +261,17 @@ def test_what_is_imported_before_the_first_seal_is_learnt_and_named_by_it(teams,
     home, berlin = teams.copies(tmp_path, "home", "berlin")
     for kind in ("seals", "plans", "rounds"):
         shutil.rmtree(home / "ledger" / kind)
-    take(home, berlin, "berlin")
+    planned = next(r for r in read_json(home / "out/propose/remedies.json") if r["decision"] == "plan")
+    [told] = read_json(berlin / "out/document/findings.json")["patterns"]
+    lesson = told["tried"][0] | {k: planned[k] for k in ("remedy", "cause")}  # there it was this remedy that worked
+    take(home, edited(patterns=[told | {"tried": [lesson]}])(berlin), "berlin")
     wb = Workbench.find(home)
     run_stage(wb, load_stage("propose"))
-    prior = {(r["remedy"], r["cause"]): r["prior"] for r in read_json(home / "out/propose/remedies.json")}
-    assert prior["unit_fix", "invalid-range-or-unit"] == pytest.approx(2 / 3)
+    found = next(r for r in read_json(home / "out/propose/remedies.json") if r["decision"] == "plan")
+    assert (planned["prior"], found["prior"]) == (0.5, pytest.approx(2 / 3))
+    assert {k: found[k] for k in ("remedy", "effect", "power")} == {
+        k: planned[k] for k in ("remedy", "effect", "power")
+    }
     assert seal(wb)["round"] == 1 and wb.ledger.get("seals", "round-1")["body"]["learnt"] == ["berlin-00001"]
     plans = contents(home, "out/propose")
     newer = read_json(berlin / "out/document/findings.json") | {"as_of": "2099-01-01T00:00:00+00:00", "patterns": []}
