@@ -55,6 +55,8 @@ class Story:
     withheld: list[tuple[str, str]] = field(default_factory=list)  # pattern id, reason
     plugins: dict[str, Any] = field(default_factory=dict)  # remedy name → plug-in
     checks: list[Check] = field(default_factory=list)  # the criteria, judged by the stages before the site
+    columns: pd.DataFrame = field(default_factory=pd.DataFrame)  # what became of each column since the reference
+    shifts: pd.DataFrame = field(default_factory=pd.DataFrame)  # tests by segment: covariates, labels, the rule
     at_hand: dict[str, bool] = field(default_factory=dict)  # model, reference → whether somebody has it; yes where nothing is said
 
 # %% ../../nbs/publish/08_story.ipynb #3c35274c
