@@ -46,6 +46,7 @@ setup(
         "dev": settings["dev_requirements"].split(),
         "onnx": settings["onnx_requirements"].split(),
         "dask": settings["dask_requirements"].split(),
+        "streams": settings["streams_requirements"].split(),
     },
     entry_points={
         "console_scripts": settings["console_scripts"].split(),

@@ -199,13 +199,18 @@ print(json.dumps([process.returncode, used.ru_utime + used.ru_stime, used.ru_max
 
 
 def run(tool: Tool, data: Path, alpha: float, least: int, seconds: int, gigabytes: int) -> Run:
-    "Run a tool to its end or its limits."
+    "Run a tool of slice search to its end or its limits."
+    return launched(tool, (data, K, LITERALS, least, alpha), seconds, gigabytes)
+
+
+def launched(tool: Tool, arguments: tuple, seconds: int, gigabytes: int) -> Run:
+    "Run a tool to its end or its limits; the last line that it prints is JSON."
     own = str(ROOT) if tool.python == Path(sys.executable) else ""
     env = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": own}
-    command = [tool.python, "-c", tool.program, data, K, LITERALS, least, alpha]
-    launched = [sys.executable, "-I", "-S", "-c", LAUNCH, *map(str, (seconds, gigabytes, *command))]
+    command = [tool.python, "-c", tool.program, *arguments]
+    started = [sys.executable, "-I", "-S", "-c", LAUNCH, *map(str, (seconds, gigabytes, *command))]
     code, cpu, peak, out, complaint = json.loads(
-        subprocess.run(launched, env=env, capture_output=True, text=True, check=True).stdout
+        subprocess.run(started, env=env, capture_output=True, text=True, check=True).stdout
     )
     if code == 0:
         return Run(cpu, peak, json.loads(out.splitlines()[-1]), "")

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['EVEN', 'REFERENCE', 'stage', 'learnable', 'cross_fitted', 'second_opinion', 'with_errors', 'judge_reference',
            'week_of', 'drift_by_week', 'rows_before', 'share_unseen', 'context_rows', 'matched_rows',
-           'explained_outputs', 'explain_rows', 'enrich']
+           'explained_outputs', 'explain_rows', 'about_rows', 'enrich']
 
 # %% ../../nbs/catalog/03_enrich.ipynb #a49f6244
 from dataclasses import replace
@@ -23,8 +23,10 @@ from ..record.parameters import Count, Seed, Several, Share, Whole
 from ..record.tables import features, prefixed, read_table, settle, sha, stable_sort
 from ..record.task import Task, answers_of, encode, errors, task_of
 from ..signals.attribution import attributions, explained_by_trees
+from ..signals.changes import column_changes
 from ..signals.drift import feature_drift, outside
 from ..signals.noise import fold_of, plausibility
+from ..signals.shift import segment_shifts
 from ..workbench import Stage
 
 # %% ../../nbs/catalog/03_enrich.ipynb #934626cb
@@ -146,6 +148,15 @@ def explain_rows(rows: pd.DataFrame, reference: pd.DataFrame, week: np.ndarray, 
     values = pd.concat(parts).loc[chosen.index] if parts else pd.DataFrame(columns=names, dtype=float)
     return pd.concat([chosen[["event_id"]], prefixed(values)], axis=1)
 
+# %% ../../nbs/catalog/03_enrich.ipynb #b8bc5a5e
+def about_rows(rows: pd.DataFrame, task: Task) -> pd.DataFrame:
+    "Return time, subject, outcome (a number, or 1 for the positive class; NaN for one of many classes), score and loss of `rows`."
+    y = encode(task, rows["label"]).astype(float)
+    known = np.isfinite(y) if task.kind == "regression" else y >= 0
+    outcome = np.where(known & (task.kind != "multiclass"), y, np.nan)
+    score = pd.to_numeric(rows["score"], errors="coerce") if "score" in rows else pd.Series(np.nan, index=rows.index)
+    return pd.DataFrame({"time": rows["time"], "subject": rows["subject"], "outcome": outcome, "score": score, "loss": rows["loss"]})
+
 # %% ../../nbs/catalog/03_enrich.ipynb #8d79ea19
 def _judged(rows: pd.DataFrame, task: Task, learner: Any, folds: int, seed: int, minimum: int) -> tuple[pd.DataFrame, Any]:
     "Return the second opinion and the judge, or no opinion and None where there are too few labels to learn from."
@@ -184,7 +195,10 @@ def enrich(rows: pd.DataFrame, references: Path, checkpoints: Path, contract: Co
         judged = judge_reference(reference, current, task, judge, learner, folds, seed)
     if current.model is not None:
         explained = explain_rows(rows, reference, week, current.model, task, list(current.features), explained_failures, permuted_failures, background, seed)
-    return {"rows.parquet": context, "reference.parquet": judged, "attributions.parquet": explained, "drift.parquet": drift,
+    X, fold = features(rows), fold_of(rows["subject"], folds, seed)
+    about_columns = column_changes(X, features(reference), rows["time"])
+    about_segments = segment_shifts(X, about_rows(rows, task), [s for s in contract.segments if s in X], fold)
+    return {"rows.parquet": context, "columns.parquet": about_columns, "shifts.parquet": about_segments, "reference.parquet": judged, "attributions.parquet": explained, "drift.parquet": drift,
             "summary.json": _summary(rows, context, judged, explained, drift, current)}
 
 # %% ../../nbs/catalog/03_enrich.ipynb #3695324c

@@ -18,6 +18,7 @@ from typing import Annotated
 from .charts import failure_map, thin
 from .explorer import map_page
 from .criteria import judge, read_criteria
+from .drift import drift_page
 from .health import health_page
 from ..discover.exchange import as_dict
 from .known import findings_of, seen
@@ -80,6 +81,7 @@ def sources(story: Story, points: int, dpi: int) -> dict[str, str | bytes]:
     pages = {f"{name}.md": write(story) for name, write in indices.items()}
     pages |= {f"{pattern_page(p['id'])}.md": one_pattern(story, p) for p in story.patterns}
     pages |= {"health.md": health_page(story.checks), "map.md": map_page(story, points)}
+    pages["drift.md"] = drift_page(story.columns, story.shifts, story.drift, story.contract, story.at_hand.get("reference", True))
     pages |= {f"{change_page(id)}.md": one_change(story, id) for id in story.changes}
     return pages | experiment_pages(story) | reference_pages(story) | guide_pages(story) | pictures(story, points, dpi)
 
@@ -127,7 +129,7 @@ Dpi = Annotated[int, Within(20, 1200)]
 def document(
     failures: pd.DataFrame, events: pd.DataFrame, funnel: dict, patterns: list[dict], causes: list[dict], remedies: list[dict], plans: Path,
     experiment: Path,
-    verdicts: list[dict], alternatives: list[dict], changes: Path, drift: pd.DataFrame, points: pd.DataFrame, plane: dict, landscape: pd.DataFrame, shipped: list[dict],
+    verdicts: list[dict], alternatives: list[dict], changes: Path, drift: pd.DataFrame, columns: pd.DataFrame, shifts: pd.DataFrame, points: pd.DataFrame, plane: dict, landscape: pd.DataFrame, shipped: list[dict],
     ledger: Path, contract: Contract, guides: Path, criteria: dict, summaries: dict, out: Path, track: Callable, *, map_points: Count, map_dpi: Dpi,
 ) -> dict[str, dict]:
     "Build the site in `out`; return its summary, the findings for others and what is similar to them. Raises `SiteError` for a broken page, `PrivacyError` for a leak."
@@ -135,7 +137,7 @@ def document(
     story = tell(
         known("remedy"), contract=contract, funnel=funnel, patterns=patterns, causes=causes, remedies=remedies,
         plans=plans_in(plans), trials=trials,
-        verdicts=verdicts, alternatives=alternatives, changes=texts(changes, ".md"), failures=failures, drift=drift,
+        verdicts=verdicts, alternatives=alternatives, changes=texts(changes, ".md"), failures=failures, drift=drift, columns=columns, shifts=shifts,
         points=points, plane=plane, landscape=landscape, shipped=shipped,
         entries=decisions_in(ledger), notebooks=notebooks,
         guides=guides_in(guides), checks=judge(read_criteria(criteria), summaries),
@@ -160,6 +162,7 @@ stage = Stage(
         "experiment": "out/experiment",
         "verdicts": "out/gate/verdicts.json", "alternatives": "out/gate/alternatives.json",
         "changes": "out/gate/changes", "drift": "out/enrich/drift.parquet",
+        "columns": "out/enrich/columns.parquet", "shifts": "out/enrich/shifts.parquet",
         "points": "out/map/points.parquet", "plane": "out/map/plane.json", "landscape": "out/map/landscape.parquet", "shipped": "out/catalog/shipped.json",
         "ledger": "ledger", "contract": "contract.yaml", "guides": "nbs/guides", "criteria": "@criteria", "summaries": "@summaries", "out": "@out", "track": "@track",
     },

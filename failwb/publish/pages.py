@@ -140,6 +140,7 @@ SECTIONS = (
     ("Experiments", "Every plan, with its criteria and its executed notebook.", "experiments/index"),
     ("Change requests", "What to ship: risk, rollout, rollback, monitoring.", "changes/index"),
     ("Catalog", "All failures, by symptom, severity and reproducibility.", "catalog/index"),
+    ("Drift", "What becomes of each column, and what changes by segment and in time.", "drift"),
     ("Health", "What each stage has to satisfy, and whether it does.", "health"),
     ("Guides", "How to read this site, and how to go on from it.", "guides/index"),
     ("Reference", "Remedies, data contract, history, glossary.", "reference/index"),

@@ -58,6 +58,8 @@ class Story:
     plane: dict = field(default_factory=dict)  # its frame, what its axes mean, its regions
     landscape: pd.DataFrame = field(default_factory=pd.DataFrame)  # its cells: i, j, predictions, wrong
     similar: dict[str, list[dict]] = field(default_factory=dict)  # pattern id → similar ones of earlier rounds and of other workbenches, best first
+    columns: pd.DataFrame = field(default_factory=pd.DataFrame)  # what became of each column since the reference
+    shifts: pd.DataFrame = field(default_factory=pd.DataFrame)  # tests by segment: covariates, labels, the rule
     at_hand: dict[str, bool] = field(default_factory=dict)  # model, reference → whether somebody has it; yes where nothing is said
 
 # %% ../../nbs/publish/08_story.ipynb #3c35274c
