@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['RISKY', 'AMENDABLE', 'EARLY', 'Flips', 'Margins', 'stage', 'Rules', 'Idea', 'prior', 'expected_value', 'worth',
-           'objection', 'not_at_hand', 'valued', 'looked_at', 'advised', 'backing', 'consider', 'best', 'size_of',
-           'passed', 'probe', 'choose_plans', 'guardrails', 'rollback', 'success', 'plan_of', 'content_of', 'plan_id',
-           'amended', 'settle_round', 'undecided', 'decided', 'remedy_row', 'began', 'learns', 'completed', 'ideas_for',
-           'unrefuted', 'outputs', 'write_plans', 'propose']
+           'objection', 'not_at_hand', 'valued', 'looked_at', 'advised', 'backing', 'consider', 'best', 'sized_by',
+           'asking', 'size_of', 'passed', 'probe', 'choose_plans', 'guardrails', 'rollback', 'success', 'plan_of',
+           'content_of', 'plan_id', 'amended', 'settle_round', 'undecided', 'decided', 'remedy_row', 'began', 'learns',
+           'completed', 'ideas_for', 'unrefuted', 'outputs', 'write_plans', 'propose']
 
 # %% ../../nbs/remedy/04_propose.ipynb #5628eea9
 from collections.abc import Callable, Sequence
@@ -193,9 +193,21 @@ def best(ideas: Sequence[Idea], rules: Rules) -> list[Idea]:
     return chosen[:rules.maximum_plans]
 
 
-def size_of(idea: Idea, alpha: float, share: float, rules: Rules) -> Size:
-    "Return power and rows of a trial of `idea` at `alpha` for the minimum effect."
+def sized_by(idea: Idea, alpha: float, share: float, rules: Rules) -> Size:
+    "Return power and rows of a trial of `idea` at `alpha` for the minimum effect of `rules`."
     return size(idea.simulation, rules.minimum_effect, alpha, rules.power, share, rules.units_minimum)
+
+
+def asking(idea: Idea, alpha: float, share: float, rules: Rules) -> Rules:
+    "Return the rules of a trial of `idea`: where its rows are too few for the minimum effect, with the least hundredth that they can show, if the simulation promises as much (lower 95% bound)."
+    promised = idea.simulation.effect - 1.645 * idea.simulation.se
+    wanted = [rules, *(replace(rules, minimum_effect=k / 100) for k in range(int(100 * rules.minimum_effect) + 1, 100) if k / 100 <= promised)]
+    return next((r for r in wanted if settle(sized_by(idea, alpha, share, r).power) >= rules.power), rules)
+
+
+def size_of(idea: Idea, alpha: float, share: float, rules: Rules) -> Size:
+    "Return power and rows of a trial of `idea` at `alpha` for the effect that it asks for."
+    return sized_by(idea, alpha, share, asking(idea, alpha, share, rules))
 
 
 def passed(idea: Idea) -> bool:
@@ -254,7 +266,7 @@ def success(alpha: float, rules: Rules) -> str:
 def plan_of(idea: Idea, round: int, m: int, share: float, base: str, evidence: str, rules: Rules, task: Task) -> Plan:
     "Write down the experiment for `idea` as one of `m` plans of `round`."
     alpha = round_alpha(rules.alpha, round)
-    sized = size_of(idea, alpha / m, share, rules)
+    sized = sized_by(idea, alpha / m, share, rules)
     return Plan(
         pattern=idea.pattern["id"], predicate=idea.pattern["predicate"], excludes=idea.excludes, cause=idea.cause,
         remedy=idea.remedy.name, family=idea.remedy.family, params=idea.params, checkpoint=base, evidence=evidence,
@@ -405,7 +417,8 @@ def outputs(ideas: Sequence[Idea], round: int, plans: Sequence[Plan], share: flo
 def write_plans(ideas: Sequence[Idea], round: int, share: float, base: str, evidence: str, rules: Rules, task: Task) -> list[Plan]:
     "Return the plans of `round`, the most valuable first."
     chosen, _ = choose_plans(ideas, round_alpha(rules.alpha, round), share, rules)
-    return [plan_of(idea, round, len(chosen), share, base, evidence, rules, task) for idea in chosen]
+    alpha = round_alpha(rules.alpha, round) / max(1, len(chosen))
+    return [plan_of(idea, round, len(chosen), share, base, evidence, asking(idea, alpha, share, rules), task) for idea in chosen]
 
 
 Flips = Annotated[int, Within(99)]  # fewer cannot give a p-value below 0.01
