@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from typing import Any
 
 FLOORS = {  # of the fixed sample of the development grid; a change that falls below one is no improvement
-    "pattern recall@10": 0.7,
+    "pattern recall@10": 0.75,
     "pattern precision@10": 0.9,
-    "category macro-F1": 0.7,
-    "right remedy in the first three": 0.75,
-    "right remedy adopted": 0.5,
+    "category macro-F1": 0.8,
+    "right remedy in the first three": 0.85,
+    "right remedy adopted": 0.7,
+    "share of the possible repair": 0.7,
 }
 
 
