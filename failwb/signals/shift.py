@@ -127,8 +127,9 @@ def segment_shifts(X: pd.DataFrame, about: pd.DataFrame, segments: list[str], fo
         found += [{"segment": segment, "level": level, "kind": k, "rows": int(inside.sum())} | t for k, t in tests.items()]
         series += [(own["time"], v) for v in (None, outcome, over)]
     table = pd.DataFrame(found, columns=SHIFTS)
-    table["q"] = benjamini_hochberg(table["p"].to_numpy(float)) if len(table) else []
-    table[SHIFTS[-3:]] = dates_of(table["q"], series)
+    if len(table):  # without time, or with too few rows on either side of its middle, there is nothing to test
+        table["q"] = benjamini_hochberg(table["p"].to_numpy(float))
+        table[SHIFTS[-3:]] = dates_of(table["q"], series)
     return settle(table.astype({c: float for c in ("effect", "low", "high", "p", "q")}))
 
 
