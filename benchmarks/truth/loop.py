@@ -27,7 +27,7 @@ SINCE = (START + pd.Timedelta(weeks=3)).isoformat()  # from which dated faults a
 STAGES = ("detect", "split", "enrich", "discover", "diagnose", "propose")
 VERSIONS = ("v1", "v2")
 ROOT = Path(__file__).resolve().parents[2]
-LIGHTER = {"enrich": {"explained_failures": 200}}  # SHAP values colour a map that nobody looks at here
+LIGHTER = {"enrich": {"explained_failures": 10, "permuted_failures": 2, "background": 2}}  # for pages that nobody looks at here
 
 
 @dataclass(frozen=True)
