@@ -126,6 +126,7 @@ def full(
     n: int = 16_000,
     jobs: Jobs = 2,
     scheduler: Scheduler = None,
+    at_hand: Annotated[bool, typer.Option(help="Run nothing: take the cases that are finished.")] = False,
     to: Path = Path("benchmarks/results/truth.json"),
 ) -> None:
     """Run the whole grid of a role (report or development), resumably, and write figures and results to a file.
@@ -133,8 +134,12 @@ def full(
     Example: python -m benchmarks.truth full --role development --rounds 1 --nulls 60
     """
     kinds, names = families(role == "report"), sorted(all_grounds())
-    found = results(cases(role, names, kinds, rounds, nulls, n), jobs, scheduler)
-    other = results([*sized(role, names, kinds)], jobs, scheduler)
+    code = version() if at_hand else ""
+    grid, sizes = (
+        [c for c in wanted if not at_hand or stored(c, code).is_file()]
+        for wanted in (cases(role, names, kinds, rounds, nulls, n), [*sized(role, names, kinds)])
+    )
+    found, other = results(grid, jobs, scheduler), results(sizes, jobs, scheduler)
     kept(
         to,
         {
