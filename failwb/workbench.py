@@ -191,8 +191,10 @@ def _write(out: Path, files: Mapping[str, Any]) -> None:
 
 def run_stage(wb: Workbench, stage: Stage, **given: Any) -> dict[str, Any]:
     "Run `stage` in `wb`: read its arguments, call its verb, replace its output folder; return its summary. Parameters that are `given` come before those of params.yaml."
-    section, target = (wb.params.get(stage.verb) or {}) | given, wb.path(f"out/{stage.verb}")
+    section, target = wb.params.get(stage.verb) or {}, wb.path(f"out/{stage.verb}")
     check_params(stage, section)
+    if given:
+        check_params(stage, section := section | given)
     check_lock(wb, stage)
     try:
         with replaced(target) as out:

@@ -14,9 +14,9 @@ from failwb.cli import app
 from failwb.workbench import STAGES
 
 LIVE = ["run", "seal", "round close", "promote", "collect", "import", "sample", "init", "dataset", "lock"]
-LIVE += ["contract record", "checkpoint add", "checkpoint list", "rollout", "import-catalog"]
+LIVE += ["contract record", "checkpoint add", "checkpoint list", "rollout", "import-catalog", "plan amend"]
 LOOK = ["trace", "summary", "check", "compare", "glossary", "doctor", "regress", "change"]
-LOOK += ["contract check", "contract diff", "contract infer"]
+LOOK += ["contract check", "contract diff", "contract infer", "plan list", "plan show"]
 
 
 def test_the_commands_are_those_that_the_design_names():
