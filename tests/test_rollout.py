@@ -38,7 +38,7 @@ from failwb.remedy.rounds import close_round, seal
 from failwb.workbench import STAGES, Workbench, load_stage, run_stage
 
 BEFORE, AFTER = "2026-01-05", "2026-03-09"
-NEEDED, JUDGED = ["validate", "detect", "split"], ["catalog", "review"]
+NEEDED, JUDGED = ["validate", "detect", "split"], ["catalog", "map", "review"]
 
 
 def people(rows: int, seed: int, start: str, days: int, cents: bool = True) -> pd.DataFrame:
@@ -75,7 +75,7 @@ def adopted(tmp_path_factory) -> tuple[Path, str]:
     seal(wb)
     stages(wb, ["experiment", "gate"])
     verdicts = close_round(wb)["verdicts"]
-    stages(wb, ["catalog", "document", "review"])
+    stages(wb, ["catalog", "map", "document", "review"])
     assert [(v["remedy"], v["verdict"]) for v in verdicts] == [("unit_fix", "adopt")]
     return wb.root, verdicts[0]["plan"]
 

@@ -155,7 +155,7 @@ def turn(root: Path) -> None:
     seal(wb)
     stages("experiment", "gate")
     close_round(wb)
-    stages("propose", "catalog", "document")
+    stages("propose", "catalog", "map", "document")
 
 
 def make(home: Path, name: str, fault: str, seed: int, naming: tuple[str, str, str]) -> Path:
