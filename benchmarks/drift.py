@@ -294,11 +294,7 @@ def elec2(figures: dict) -> None:
     from failwb.signals.streams import DETECTORS, detector, fires
 
     table = read(os.environ.get("FAILWB_REAL_DATA") or None).sort_values("time", kind="stable").reset_index(drop=True)
-    X, y, time = (
-        table.select_dtypes("number").drop(columns="class", errors="ignore"),
-        table["class"].astype(str),
-        pd.to_datetime(table["time"], utc=True),
-    )
+    X, y, time = table.select_dtypes("number"), table["class"].astype(str), pd.to_datetime(table["time"], utc=True)
     early = len(table) // 5
     model = HistGradientBoostingClassifier(random_state=0).fit(X[:early], y[:early])
     loss, time = (model.predict(X[early:]) != y[early:]).to_numpy(float), time[early:].reset_index(drop=True)
