@@ -26,9 +26,10 @@ from failwb.record.provenance import code_digest  # noqa: E402
 from failwb.record.tables import canonical, read_json, sha, write_json  # noqa: E402
 from failwb.workbench import STAGES  # noqa: E402
 
+from .beside import beside, lower, shown  # noqa: E402
 from .case import all_grounds, one  # noqa: E402
 from .grid import Case, cases, compared, sized  # noqa: E402
-from .tables import beside, brief, confused, curve, summary  # noqa: E402
+from .tables import brief, confused, curve, summary  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / ".failwb/cache/truth"
@@ -167,9 +168,13 @@ def others(
     Example: python -m benchmarks.truth others --jobs 2
     """
     found = results([*compared(role, sorted(all_grounds()), families(role == "report"), n)], jobs, scheduler)
-    table = beside(found)
-    kept(to, {"schema": 1, "role": role, "cases": len(found), "scores": table})
-    print(pd.DataFrame(table).T.to_string())
+    table, compared_to = beside(found), lower(found)
+    kept(to, {"schema": 1, "role": role, "cases": len(found), "scores": table, "lower": compared_to})
+    print(pd.DataFrame({tool: {k: shown(v) for k, v in row.items()} for tool, row in table.items()}).T.to_string())
+    print(
+        f"Below a peer beyond noise (Holm over {len(compared_to)} cells):",
+        [c for c in compared_to if c["lower"]] or "nowhere",
+    )
     print(json.dumps(table))
 
 

@@ -164,13 +164,12 @@ def search_claims(ground: Ground, levels: Levels, search: SliceSearch, maximum_p
     while len(claims) < maximum_patterns:
         here = ground[left]
         best, left_out = search.fit(here.codes, here.loss).slices_, max(left_out, search.left_out_)
-        if not best:
+        options = [widen(best[0].spans, here, last, surprise, floors["minimum_lift"]), best[0].spans] if best else []  # the whole fault, else the slice alone
+        parts = ((spans, in_spans(ground.codes, spans)) for spans in options)
+        spans, inside = next(((s, own) for s, own in parts if is_claim(ground, left & own, left & ~own, slices, floors)), (None, None))
+        if spans is None:
             break
-        spans = widen(best[0].spans, here, last, surprise, floors["minimum_lift"])
-        rows = left & in_spans(ground.codes, spans)
-        if not is_claim(ground, rows, left & ~rows, slices, floors):
-            break
-        left = left & ~rows
+        rows, left = left & inside, left & ~inside
         scale = Scale(len(here.loss), here.loss.sum(), 1.0, search.alpha, search.min_rows, search.min_errors)
         score = scale.score(np.array([float(rows.sum())]), np.array([ground.loss[rows].sum()]))[0]
         claims.append(Claim(spans, float(score), rows, left))

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import pandas as pd
 
 import failwb.remedy.advice  # noqa: F401  reached by entry points, as the next five: imported so that their code is in the stage
@@ -199,10 +200,11 @@ def sized_by(idea: Idea, alpha: float, share: float, rules: Rules) -> Size:
 
 
 def asking(idea: Idea, alpha: float, share: float, rules: Rules) -> Rules:
-    "Return the rules of a trial of `idea`: where its rows are too few for the minimum effect, with the least hundredth that they can show, if the simulation promises as much (lower 95% bound)."
+    "Return the rules of a trial of `idea`: where its rows may be too few for the minimum effect, with the least hundredth that they can show, if the simulation promises as much (lower 95% bounds)."
     promised = idea.simulation.effect - 1.645 * idea.simulation.se
+    certain = share * max(0.0, 1 - 1.645 / np.sqrt(max(1.0, share * idea.simulation.units_open)))  # as few units come with a chance of 5%
     wanted = [rules, *(replace(rules, minimum_effect=k / 100) for k in range(int(100 * rules.minimum_effect) + 1, 100) if k / 100 <= promised)]
-    return next((r for r in wanted if settle(sized_by(idea, alpha, share, r).power) >= rules.power), rules)
+    return next((r for part in (certain, share) for r in wanted if settle(sized_by(idea, alpha, part, r).power) >= rules.power), rules)
 
 
 def size_of(idea: Idea, alpha: float, share: float, rules: Rules) -> Size:

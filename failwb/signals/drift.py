@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['UNITS', 'FACTORS', 'SCALES', 'quantile_edges', 'number_counts', 'text_counts', 'ks', 'psi', 'outside', 'scale_factor',
-           'distance', 'thinned', 'conversion', 'feature_drift']
+           'dividing_line', 'distance', 'thinned', 'conversion', 'feature_drift']
 
 # %% ../../nbs/signals/01_drift.ipynb #9bffce91
 import numpy as np
@@ -98,6 +98,16 @@ def scale_factor(values: np.ndarray, reference: np.ndarray, minimum_rows: int, m
     found = FACTORS[best] if gaps[best] <= maximum_gap else np.nan
     ratio = float(np.median(x)) / middle if middle else np.nan
     return settle({"factor": found, "ratio": ratio, "gap": float(gaps[best]), "rows": len(x)})
+
+# %% ../../nbs/signals/01_drift.ipynb #668a828c
+def dividing_line(usual: np.ndarray, factor: float) -> float:
+    "Return the value beyond which values are those times `factor`: halfway (log scale) between these and the `usual` ones, or the end of the usual ones where they overlap."
+    positive = usual[usual > 0]
+    low, high = np.quantile(positive, [0.005, 0.995]) if len(positive) else (np.nan, np.nan)
+    right, wrong = (high, low * factor) if factor > 1 else (low, high * factor)
+    if (wrong > right) == (factor > 1) and wrong != right and np.isfinite(right):
+        return settle(float(np.sqrt(right * wrong)))
+    return settle(float(usual.max() if factor > 1 else usual.min()))
 
 # %% ../../nbs/signals/01_drift.ipynb #drift-conversion-2
 SCALES = ((1.8, 32.0), (1 / 1.8, -32 / 1.8), (1.0, 273.15), (1.0, -273.15))  # factor and offset: Fahrenheit sent for Celsius, the reverse, kelvin for Celsius, the reverse
