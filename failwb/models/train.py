@@ -46,6 +46,8 @@ def _routed(model: Any, weight: np.ndarray | None) -> dict[str, np.ndarray]:
         if weight is not None and len(np.unique(weight)) > 1:
             raise ModelError(f"{type(last[1]).__name__} takes no weights, so its rows cannot be weighted. Hint: another remedy, or another kind of model.")
         return {}
+    if (np.asarray(weight) == 1).all():
+        return {}  # the same model; scikit-learn bins weighted rows by one sort for each bin, which takes longer than the trees
     return {f"{last[0]}__sample_weight" if last[0] else "sample_weight": np.asarray(weight, dtype="float64")}
 
 
