@@ -25,7 +25,7 @@ import failwb.remedy.scores  # noqa: F401
 import failwb.remedy.weights  # noqa: F401
 from ..discover.exchange import learnt_from, lessons
 from ..models.checkpoint import current_checkpoint
-from ..models.foreign import last_step, refittable
+from ..models.foreign import only_answers
 from ..record.contract import Contract
 from ..record.errors import AlteredPlan, ModelError, TooLittleData
 from ..record.parameters import Amount, Count, Keys, Mixture, Portion, Seed, Several, Whole, Within
@@ -130,9 +130,7 @@ def not_at_hand(remedy: Any, case: Case) -> str:
         return "The served model is not at hand, only its log is. Hint: `failwb checkpoint add` brings the model."
     if remedy.family == "refit" and not len(case.reference):
         return "The training rows of the served model are not at hand, so it cannot be trained again. Hint: `failwb checkpoint add --train`."
-    if remedy.family == "refit" and not refittable(case.base.model):
-        return f"The served model ({type(last_step(case.base.model)).__name__}) only answers, so it cannot be trained again. Hint: give failwb the scikit-learn pipeline that it came from."
-    return ""
+    return only_answers(case.base.model) if remedy.family == "refit" else ""
 
 
 
