@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from ailing import ADVICE, CLAIMED, REMEDIES, SPARED, WRONG, case_for, said, save
 
+from failwb.models.burden import operations
 from failwb.models.checkpoint import load_checkpoint
 from failwb.models.foreign import last_step
 from failwb.models.outputs import line_of
@@ -13,7 +14,6 @@ from failwb.record.tables import canonical, settle
 from failwb.record.taxonomy import CATEGORIES
 from failwb.remedy.cases import inside, predict_loss, served_loss
 from failwb.remedy.toy import toy_case
-from failwb.remedy.trial import operations
 
 
 def test_every_remedy_is_tried_here():

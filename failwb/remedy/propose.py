@@ -342,7 +342,7 @@ def remedy_row(idea: Idea, chosen: Sequence[Idea], weak: Sequence[Idea], alpha: 
     "Return one line of remedies.json."
     sized = size_of(idea, alpha / max(1, len(chosen)), share, rules) if idea.simulation else None
     decision, reason = decided(idea, chosen, weak, sized, rules)
-    figures = ("effect", "se", "n_select", "baseline_error", "rest", "saved", "harm")
+    figures = ("effect", "se", "n_select", "baseline_error", "rest", "saved", "harm", "operations", "bytes")
     return {
         "pattern": idea.pattern["id"], "remedy": idea.remedy.name, "params": idea.params, "cause": idea.cause,
         "prior": idea.prior, "value": idea.value, "worth": idea.worth, "decision": decision, "reason": reason,
