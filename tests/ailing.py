@@ -9,7 +9,9 @@ from failwb.models.answer import answer
 from failwb.models.checkpoint import save_checkpoint
 from failwb.models.outputs import Adjusted, line_of
 from failwb.record.plugins import known
-from failwb.record.tables import features
+from failwb.record.tables import features, settle
+from failwb.remedy.cases import inside, predict_loss, served_loss
+from failwb.remedy.remedies import earlier_and_later, halves
 from failwb.remedy.toy import CLASSES, NORTH, toy_case
 
 REMEDIES = known("remedy")
@@ -151,3 +153,16 @@ def save(case, model, folder, parent=None):
 def said(model, case) -> pd.DataFrame:
     task = replace(case.task, threshold=line_of(model, case.task.threshold))
     return answer(model, task, features(case.develop)[list(case.base.features)])
+
+
+def worked(name: str, tmp_path) -> dict:
+    "The figures of the example on a remedy's page: on subjects that taught nothing; of advice, what it would save."
+    remedy, case = REMEDIES[name], case_for(name, "binary", tmp_path)
+    params = settle(remedy.parameters(case), 3)
+    if remedy.family == "advice":
+        return {"params": params, "saved": settle(remedy.expected(case, settle(remedy.parameters(case)))["saved"], 3)}
+    teacher, judges = earlier_and_later(case) if name == "label_shift_correction" else halves(case)
+    judges = judges[inside(case, judges)]
+    mended = predict_loss(remedy.build(teacher, settle(remedy.parameters(case)), 1), judges, case)
+    before, after = (float(loss["error"].mean()) for loss in (served_loss(case, judges), mended))
+    return {"params": params, "before": settle(before, 2), "after": settle(after, 2)}
