@@ -6,7 +6,7 @@
 __all__ = ['app', 'contract_app', 'checkpoint_app', 'round_app', 'plan_app', 'AsJson', 'InFolder', 'LIVE', 'PIPELINE', 'LOOK',
            'LabelsFile', 'Maps', 'MapFile', 'Features', 'FeaturesPrefix', 'FeaturesColumn', 'Probabilities',
            'LabelsMap', 'STAGE_HELP', 'run', 'seal', 'close', 'plan_list', 'plan_show', 'plan_amend', 'import_log',
-           'import_catalog', 'collect', 'sample', 'promote', 'rollout', 'change', 'init', 'dataset', 'lock',
+           'import_catalog', 'collect', 'sample', 'approve', 'promote', 'rollout', 'change', 'init', 'dataset', 'lock',
            'add_checkpoint', 'list_checkpoints', 'summary', 'trace', 'glossary', 'doctor', 'check', 'compare',
            'contract_check', 'contract_diff', 'contract_infer', 'contract_record', 'regress', 'main']
 
@@ -366,6 +366,26 @@ def sample(
     from failwb.capture.sample import SAMPLE_FAULTS, make_sample
 
     _show(make_sample(folder, seed, SAMPLE_FAULTS if faults else (), predictions), as_json, title="sample")
+
+# %% ../nbs/02_cli.ipynb #f841b378
+@app.command(rich_help_panel=LIVE)
+def approve(
+    plan: Annotated[str, typer.Argument(help="A plan with a change request; the first characters of its id will do.")],
+    key: Annotated[Path, typer.Option(help="Your private SSH key, or its public half where an agent holds it.")] = Path("~/.ssh/id_ed25519"),
+    author: Annotated[str | None, typer.Option("--as", help="Your name in ledger/approvals/allowed_signers.", show_default="your user name")] = None,
+    workbench: InFolder = Path("."),
+    as_json: AsJson = False,
+) -> None:
+    """Agree to a change request: sign its content with your SSH key, and enter that into the ledger.
+
+    Example: `failwb approve 262ad6ef --as ada@example.org && git add ledger && dvc repro gate`
+    """
+    from failwb.remedy.approve import approve as agree
+
+    result = agree(_workbench(workbench), plan, key, author)
+    _show(result, as_json, title="approved")
+    if not result["allowed"]:
+        _say(f"It counts once ledger/approvals/allowed_signers has a line for {result['author']}: NAME namespaces=\"failwb\" and the public key.")
 
 # %% ../nbs/02_cli.ipynb #cli-promote
 @app.command(rich_help_panel=LIVE)

@@ -27,8 +27,8 @@ class Around(BaseEstimator):
 
     @property
     def classes_(self) -> np.ndarray:
-        "The classes of the model inside, in the order of its probabilities."
-        return getattr(self.model, "classes_", np.arange(2))
+        "The classes of the model inside, in the order of its probabilities; an `AttributeError` where nobody named them."
+        return self.model.classes_
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -44,8 +44,14 @@ class Around(BaseEstimator):
         return self._proba(X)
 
     def predict(self, X: pd.DataFrame) -> np.ndarray:
-        "Return the class of each row (n,), or the number."
-        return self.classes_[self._proba(X).argmax(axis=1)] if _classifies(self) else self._number(X)
+        "Return the class of each row (n,), its number where classes have no names, or the number that was asked for."
+        if not _classifies(self):
+            return self._number(X)
+        best = self._best(self._proba(X))
+        return np.asarray(self.classes_)[best] if hasattr(self, "classes_") else best
+
+    def _best(self, P: np.ndarray) -> np.ndarray:
+        return P.argmax(axis=1)
 
 # %% ../../nbs/models/02_outputs.ipynb #out-adjusted
 LEAST = 1e-6  # no probability is taken to be closer to 0 or 1: its log-odds could not be moved
@@ -80,11 +86,14 @@ class Adjusted(Around):
 class Routed(Around):
     "The `model`, but for the rows of `where` less `excludes`, which the `expert` answers."
 
-    def __init__(self, model: Any, expert: Any, where: Sequence[dict], excludes: Sequence[Sequence[dict]]):
+    columns: Sequence[int] | None = None  # of files that were saved before there was one
+
+    def __init__(self, model: Any, expert: Any, where: Sequence[dict], excludes: Sequence[Sequence[dict]], columns: Sequence[int] | None = None):
         self.model = model        # fitted
         self.expert = expert      # fitted; its classes are some of the model's
         self.where = where        # literals
         self.excludes = excludes  # predicates whose rows stay with the model
+        self.columns = columns    # for each class of the expert its column among the model's; found by name where not given
 
     def _answers(self, X: pd.DataFrame, ask: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         "Return which rows are the expert's, what the model answers to all, and what the expert answers to its own."
@@ -96,7 +105,8 @@ class Routed(Around):
         rows, P, own = self._answers(X, "predict_proba")
         if rows.any():
             P[rows] = 0.0
-            P[np.ix_(rows, [list(self.classes_).index(c) for c in self.expert.classes_])] = own
+            columns = [list(self.classes_).index(c) for c in self.expert.classes_] if self.columns is None else list(self.columns)
+            P[np.ix_(rows, columns)] = own
         return P
 
     def _number(self, X: pd.DataFrame) -> np.ndarray:
@@ -106,18 +116,20 @@ class Routed(Around):
 
 # %% ../../nbs/models/02_outputs.ipynb #out-lined
 class Lined(Around):
-    "The `model` with the `threshold` between the first class and the second; its probabilities are the model's."
+    "The `model` of two classes with the `threshold` between yes and no; its probabilities are the model's."
 
-    def __init__(self, model: Any, threshold: float):
+    column = 1  # of files that were saved before there was one
+
+    def __init__(self, model: Any, threshold: float, column: int = 1):
         self.model = model          # fitted, for two classes
-        self.threshold = threshold  # probability of the second class from which it is the answer
+        self.threshold = threshold  # probability of yes from which it is the answer
+        self.column = column        # of yes among the model's classes, which may stand in any order
 
     def _proba(self, X: pd.DataFrame) -> np.ndarray:
         return np.asarray(self.model.predict_proba(X), dtype="float64")
 
-    def predict(self, X: pd.DataFrame) -> np.ndarray:
-        "Return the class of each row (n,)."
-        return self.classes_[(self._proba(X)[:, 1] >= self.threshold).astype(int)]
+    def _best(self, P: np.ndarray) -> np.ndarray:
+        return np.where(P[:, self.column] >= self.threshold, self.column, 1 - self.column)
 
 
 def line_of(model: Any, served: float) -> float:

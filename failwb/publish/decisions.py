@@ -11,13 +11,14 @@ import html
 
 from .charts import intervals
 from failwb.publish.markup import (
-    absent, badge, between, count, facts, href, link, p_value, percent, phrase, plain, plural,
+    absent, badge, between, count, facts, href, link, number, p_value, percent, phrase, plain, plural,
     points, raw, short, table, toctree,
 )
 from .shipped import shipped_sentence, shipped_table
-from .story import Story, by_id, term, title, verdict_of
+from .story import Story, by_id, plan_page, term, title, verdict_of
+from .tradeoffs import measured, trade_off
 from ..record.taxonomy import SCALES
-from .pages import DECIDED, change_page, decided_rows, lead, number, page, pattern_page, plan_page, section
+from .pages import DECIDED, change_page, decided_rows, lead, page, pattern_page, section
 
 # %% ../../nbs/publish/11_decisions.ipynb #e28e97cd
 def effect_chart(story: Story, plans: list[str], here: str) -> str:
@@ -117,6 +118,7 @@ def one_experiment(story: Story, id: str) -> str:
         section("What came out", result_facts(story, id),
                 "\n".join(f"- {plain(r)}" for r in verdict.get("reasons", [])),
                 guardrail_table(story.trials.get(id, {}))),
+        section("At what price", measured(story, id), trade_off(story, plan["pattern"], here, id)),
         section("The notebook", notebook if id in story.notebooks else ""),
     )
 

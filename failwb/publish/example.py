@@ -82,10 +82,10 @@ CAUSES = [
 REMEDIES = [
     {"pattern": PATTERNS[0]["id"], "remedy": "unit_fix", "params": {"feature": "income", "factor": 1000.0},
      "cause": "invalid-range-or-unit",
-     "effect": 0.34, "se": 0.02, "n_select": 480, "power": 0.99, "n_needed": 120, "n_expected": 700, "decision": "plan",
+     "effect": 0.34, "baseline_error": 0.44, "rest": 0.0, "harm": 60.0, "saved": 46.0, "operations": 311, "bytes": 92_400, "se": 0.02, "n_select": 480, "power": 0.99, "n_needed": 120, "n_expected": 700, "decision": "plan",
      "reason": "power 0.99"},
     {"pattern": PATTERNS[0]["id"], "remedy": "do_nothing", "params": {}, "cause": "", "effect": 0.0, "se": 0.0,
-     "n_select": 480, "power": 0.0,
+     "baseline_error": 0.44, "rest": 0.0, "harm": 60.0, "saved": 0.0, "operations": 310, "bytes": 92_000, "n_select": 480, "power": 0.0,
      "n_needed": 0, "n_expected": 700, "decision": "refused", "reason": "no simulated gain"},
     {"pattern": PATTERNS[1]["id"], "remedy": "slice_reweight", "params": {"weight": 10.0},
      "cause": "systematic-slice-error", "effect": 0.15,
@@ -121,7 +121,9 @@ ADOPTED, SHORT = PLANS
 TRIALS = {
     ADOPTED: {"schema": 1, "plan": ADOPTED, "status": "done", "rows": 690, "units": 560, "effect": 0.35, "low": 0.31,
               "high": 0.39, "p": 0.0005,
-              "baseline_error": 0.45, "candidate_error": 0.10, "trade_offs": {"changed_predictions": 0.02}, "key": "k",
+              "baseline_error": 0.45, "candidate_error": 0.10, "key": "k",
+              "trade_offs": {"changed_predictions": 0.02, "means": {"global error": {"baseline": 0.10, "candidate": 0.08}}, "operations": {"baseline": 310, "candidate": 311},
+                             "bytes": {"baseline": 92_000, "candidate": 92_400}},
               "message": "",
               "guardrails": [{"metric": "error", "scope": "global", "value": -0.02, "bound": -0.018, "margin": 0.01,
                               "holds": True}],

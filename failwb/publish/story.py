@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['private_rule', 'withheld_because', 'Story', 'kept', 'tell', 'title', 'by_id', 'numbers', 'verdict_of', 'plans_of',
-           'term', 'lacking']
+           'plan_page', 'term', 'lacking']
 
 # %% ../../nbs/publish/08_story.ipynb #825af548
 import pandas as pd
@@ -13,7 +13,7 @@ from typing import Any
 
 # %% ../../nbs/publish/08_story.ipynb #f2b04201
 from .criteria import Check
-from .markup import phrase, plain
+from .markup import phrase, plain, short
 from ..record.contract import Contract
 
 # %% ../../nbs/publish/08_story.ipynb #05c2fd16
@@ -112,6 +112,11 @@ def verdict_of(story: Story, plan: str) -> dict:
 def plans_of(story: Story, pattern: str) -> list[str]:
     "Return the ids of the plans for `pattern`, sorted."
     return sorted(id for id, plan in story.plans.items() if plan["pattern"] == pattern)
+
+
+def plan_page(id: str) -> str:
+    "Return the path of a plan's page: the plan, its trial, its notebook."
+    return f"experiments/{short(id)}.ipynb"
 
 
 def term(story: Story, remedy: str) -> str:

@@ -190,6 +190,10 @@ REST = """
 .fw-axis span { position: absolute; transform: translateX(-50%); white-space: nowrap; }
 .fw-axis span:first-child { transform: none; } .fw-axis span:last-child { transform: translateX(-100%); }
 .fw-key { font-size: .86rem; color: var(--pst-color-text-muted); margin-bottom: 1.4rem; }
+.fw-plane { margin: 1.4rem 0 .6rem; overflow-x: auto; } .fw-plane svg { width: 100%; min-width: 34rem; height: auto; }
+.fw-plane :is(rect, circle) { stroke-width: 2; } .fw-plane text { font-size: 10px; fill: var(--pst-color-text-muted); font-variant-numeric: tabular-nums; }
+.fw-plane g > text { paint-order: stroke; } .fw-plane text.fw-name { font-size: 10.5px; fill: var(--pst-color-text-base); }
+.fw-plane .fw-axis-line { fill: none; stroke: var(--fw-faint); stroke-width: 1; }
 .fw-columns { display: flex; align-items: flex-end; gap: 3px; height: 7rem; margin-top: 1.2rem; border-bottom: 1px
   solid var(--pst-color-border); }
 .fw-columns i { flex: 1; max-width: 3rem; background: var(--pst-color-primary); border-radius: .2rem .2rem 0 0;

@@ -53,6 +53,11 @@ class Acquire:
     trade_off = "Money, and the time until the labels are there."
     rollback = "Drop the batch."
     source = "Tae and Whang, Slice Tuner, SIGMOD 2021."
+    library = "scikit-learn (HistGradientBoosting draws the learning curve)"
+    ranges = {"labels": "as many as there are now",
+              "quarter": "0 to 1: error of a learner with a quarter of the labels",
+              "half": "0 to 1: its error with half of them",
+              "confidence_below": "0 to 1: the requests to label first; where the model says how sure it is"}
 
     def parameters(self, case: Case) -> dict:
         "Return how many labels to get, and the errors of the learning curve. Raises `Reject` where it does not fall."
@@ -94,6 +99,11 @@ class Abstain:
     trade_off = "Coverage falls, and people's time is spent."
     rollback = "Answer everything again."
     source = "Geifman and El-Yaniv, Selective Classification for Deep Neural Networks, NeurIPS 2017."
+    library = "numpy"
+    tasks = ("binary", "multiclass")
+    ranges = {"share": "0.2 or 1: of the pattern's requests",
+              "confidence_below": "0 to 1: confidence below which a request is handed over",
+              "harm": "0 to 1: share of the pattern's harm among these"}
 
     def parameters(self, case: Case) -> dict:
         "Return the share of the pattern to hand over: the fifth of least confidence where it holds twice its share of the harm, else all."
@@ -120,6 +130,8 @@ class TimeoutAndCache:
     trade_off = "Cached answers are stale; retries add load where there is too much of it."
     rollback = "Set the time to live to 0 and the retries to none."
     source = "Nygard, Release It!, 2018."
+    library = "none: it is a setting of the service"
+    ranges = {"timeout_ms": "99% of usual answers take no longer, milliseconds", "repeated": "0 to 1: share of requests that repeat an earlier one"}
 
     def parameters(self, case: Case) -> dict:
         "Return a timeout in ms from answers outside the pattern, and the share of requests that a cache could answer. Raises `Reject` where no latency is known."

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SCALE', 'chance_deviation', 'weekly_deviation', 'limit', 'limits', 'headroom', 'likelihood', 'level', 'risks',
-           'horizon_days', 'promise_of', 'ladder', 'monitoring', 'approvals_of', 'summary_sentences', 'change_request',
-           'table', 'signed_number', 'guardrail_rows', 'promise_sentence', 'change_markdown']
+           'horizon_days', 'promise_of', 'ladder', 'monitoring', 'summary_sentences', 'change_request', 'table',
+           'signed_number', 'guardrail_rows', 'promise_sentence', 'change_markdown']
 
 # %% ../../nbs/remedy/08_change.ipynb #6ef0f6c3
 from collections.abc import Mapping, Sequence
@@ -17,6 +17,7 @@ from ..record.markdown import plain
 from ..record.contract import Contract
 from ..record.predicate import words
 from ..record.tables import settle
+from .approvals import Policy, approvals_of
 
 # %% ../../nbs/remedy/08_change.ipynb #b8968cb7
 def chance_deviation(rate: float, rows: float) -> float:
@@ -143,14 +144,6 @@ def monitoring(trial: Mapping[str, Any]) -> list[dict[str, str]]:
         {"metric": "p99 latency", "threshold": "the service's limit", "expected": "measured in shadow"}]
 
 # %% ../../nbs/remedy/08_change.ipynb #8ea350df
-def approvals_of(plan: str, entries: Sequence[Mapping[str, Any]], needed: int, contract: Contract) -> dict[str, Any]:
-    "Return whose agreement is needed and who has given it; only signed entries count."
-    given = [entry for entry in entries if entry["body"].get("plan") == plan]
-    count = len({entry["author"] for entry in given if entry.get("signed")})
-    note = f"{len(given)} approval(s) in the ledger, {count} of them signed; an unsigned entry does not count."
-    return {"needed": needed, "owner": contract.owner, "seen": sorted(entry["author"] for entry in given), "valid": count, "note": note}
-
-
 def summary_sentences(plan: Mapping[str, Any], trial: Mapping[str, Any], about: Mapping[str, Any], contract: Contract) -> list[str]:
     "Return the request's summary for a product owner."
     extra = trial["trade_offs"]
@@ -164,20 +157,22 @@ def summary_sentences(plan: Mapping[str, Any], trial: Mapping[str, Any], about: 
 
 # %% ../../nbs/remedy/08_change.ipynb #17659a97
 def change_request(verdict: Mapping[str, Any], trial: Mapping[str, Any], plan: Mapping[str, Any], about: Mapping[str, Any], contract: Contract,
-                   approvals: Sequence[Mapping[str, Any]], needed: Mapping[str, int]) -> dict[str, Any]:
-    "Return the change request of an adopted plan; `about` are the remedy's words, `needed` the number of approvals by level of risk."
+                   approvals: Sequence[Mapping[str, Any]], policy: Policy) -> dict[str, Any]:
+    "Return the change request of an adopted plan; `about` are the remedy's words, `policy` says which `approvals` count."
     found = risks(plan, trial, about)
     worst = max((risk["level"] for risk in found), key=SCALE.index)
-    return {
-        "schema": 1, "plan": verdict["plan"], "pattern": verdict["pattern"], "remedy": verdict["remedy"], "status": "proposed", "signed": False,
+    request = {
+        "schema": 2, "plan": verdict["plan"], "pattern": verdict["pattern"], "remedy": verdict["remedy"],
         "title": f"{about['term'].capitalize()} where {words(plan['predicate'], contract)}", "model": contract.name, "replaces": plan["checkpoint"],
         "summary": summary_sentences(plan, trial, about, contract), "params": plan["params"],
         "evidence": {**{k: trial[k] for k in ("rows", "units", "baseline_error", "candidate_error", "effect", "low", "high", "p", "guardrails")},
                      "p_adjusted": verdict["p_adjusted"], "alpha": plan["alpha"], "grade": "confirmed"},
         "risk": {"level": worst, "table": found}, "rollout": ladder(plan, trial), "monitoring": monitoring(trial), "promise": promise_of(plan, trial, contract),
         "rollback": {"trigger": plan["rollback"]["trigger"], "limits": limits(trial),
-                     "steps": [plan["rollback"]["plan"], f"Serve checkpoint {plan['checkpoint'][:12]} again.", "The rollout command has noted it in the ledger; where a person decides, failwb rollout PLAN --back REASON does. Tell the owner."]},
-        "approvals": approvals_of(verdict["plan"], approvals, needed[worst], contract)}
+                     "steps": [plan["rollback"]["plan"], f"Serve checkpoint {plan['checkpoint'][:12]} again.", "The rollout command has noted it in the ledger; where a person decides, failwb rollout PLAN --back REASON does. Tell the owner."]}}
+    agreed = approvals_of(request, approvals, policy, contract.owner)
+    signed = agreed["valid"] >= agreed["needed"]
+    return request | {"status": "approved" if signed else "proposed", "signed": signed, "approvals": agreed}
 
 # %% ../../nbs/remedy/08_change.ipynb #0e40e018
 def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
@@ -209,7 +204,8 @@ def change_markdown(request: Mapping[str, Any]) -> str:
     evidence, back, agree, promise = (request[k] for k in ("evidence", "rollback", "approvals", "promise"))
     parts = [
         f"# Change request: {plain(request['title'])}",
-        f"**Status: {request['status']}.** This request is not signed. {agree['note']} Needed: {agree['needed']} signed approval(s), never the author's alone; owner: {agree['owner']}.",
+        f"**Status: {request['status']}.** {agree['note']} Needed: {agree['needed']} signed approval(s), none older than {agree['days']} days, never the author's alone; owner: {agree['owner']}. "
+        f"`failwb approve {request['plan'][:12]}` adds one to this content ({agree['content'][:12]}).",
         "## Summary", "\n".join(f"- {plain(sentence)}" for sentence in request["summary"]),
         "## Evidence", f"p = {evidence['p']:.2g}, adjusted for all plans of the round {evidence['p_adjusted']:.2g}, allowed {evidence['alpha']:g}. "
         f"Evidence grade: {evidence['grade']} (held-out traffic, in retrospect).", table(guardrail_rows(evidence["guardrails"]), ["guardrail", "worsening", "at most", "margin", "holds"]),

@@ -13,13 +13,12 @@ import numpy as np
 from sklearn.dummy import DummyClassifier, DummyRegressor
 
 from ..models.checkpoint import checkpoint_by_sha
-from ..models.outputs import Routed
 from ..models.train import fit, make_pipeline
 from ..record.plugins import Reject
 from ..record.tables import features, read_json, settle
 from ..record.task import encode
 from .cases import Case, as_logged, inside, predict_loss, served_loss
-from .recipes import describable
+from .recipes import beside, describable
 from .remedies import ENOUGH, answered_cause, choose, halves, teachable, with_own_line
 
 # %% ../../nbs/remedy/02_deployment.ipynb #dep-pin
@@ -48,6 +47,8 @@ class Pin:
     trade_off = "Whatever the service did beside the model, also on purpose, is gone."
     rollback = "Deploy the image that was served before."
     source = "Sculley et al., Hidden Technical Debt in Machine Learning Systems, NeurIPS 2015."
+    library = "skops, onnxruntime or httpx, by the form of the checkpoint"
+    ranges = {"version": "the served checkpoint", "sha256": "of that checkpoint", "apart": "0.01 to 1: share of logged answers that it does not repeat"}
 
     def parameters(self, case: Case) -> dict:
         "Return the artifact, and the share of answers that it changes. Raises `Reject` where the log agrees with it."
@@ -89,6 +90,8 @@ class RollForward:
     trade_off = "What the served version does better elsewhere is lost."
     rollback = "Serve the present version again; it stays in place."
     source = "Breck et al., The ML Test Score, IEEE Big Data 2017."
+    library = "skops, onnxruntime or httpx, by the form of the checkpoint"
+    ranges = {"version": "the newest checkpoint in the registry that never answered", "sha256": "of that checkpoint"}
 
     def parameters(self, case: Case) -> dict:
         "Name the checkpoint. Raises `Reject` where the registry holds nothing newer."
@@ -126,6 +129,8 @@ class Fallback:
     trade_off = "A rule is coarser than a model that knows."
     rollback = "Take the route off; the served model is inside."
     source = "Breck et al., The ML Test Score, IEEE Big Data 2017."
+    library = "scikit-learn (DummyClassifier, DummyRegressor, HistGradientBoosting)"
+    ranges = {"rule": "usual: the most frequent answer or the median; small: 15 trees of four leaves"}
 
     def parameters(self, case: Case) -> dict:
         "Choose the rule by simulation on develop rows. Raises `Reject` where the pattern is no slice, or has too few labels."
@@ -135,4 +140,4 @@ class Fallback:
 
     def build(self, case: Case, params: dict, seed: int) -> Any:
         "Return the served model beside the rule."
-        return Routed(case.base.model, rule_of(case, params["rule"]), case.predicate, case.excludes)
+        return beside(case, rule_of(case, params["rule"]))

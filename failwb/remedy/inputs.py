@@ -59,6 +59,8 @@ class CategoryMapping:
     trade_off = "If the level is truly new, it is answered as the old one."
     rollback = "Remove the step in front of the model."
     source = "Breck et al., Data Validation for Machine Learning, MLSys 2019."
+    library = "difflib (of Python)"
+    ranges = {"feature": "a category that the model takes", "mapping": "level as it is sent: level that training knew"}
 
     def parameters(self, case: Case) -> dict:
         "Return feature and mapping. Raises `Reject` where no level was renamed."
@@ -116,6 +118,8 @@ class Impute:
     trade_off = "Answers rest on a guess, and are biased where values are missing because of what they are."
     rollback = "Remove the step in front of the model."
     source = "Rubin, Inference and Missing Data, Biometrika 1976."
+    library = "scikit-learn (HistGradientBoosting predicts the value)"
+    ranges = {"values": "feature: its median or most frequent level in training", "strategy": "usual or predicted"}
 
     def parameters(self, case: Case) -> dict:
         "Return features, their values and the strategy. Raises `Reject` where nothing is missing more often than in training."
@@ -146,6 +150,8 @@ class SchemaGuard:
     trade_off = "True rare values are answered as though they were common ones."
     rollback = "Remove the step in front of the model."
     source = "Breck et al., Data Validation for Machine Learning, MLSys 2019."
+    library = "pandas"
+    ranges = {"ranges": "feature: least and greatest value of training"}
 
     def parameters(self, case: Case) -> dict:
         "Return the ranges of the features that are left. Raises `Reject` where none is."

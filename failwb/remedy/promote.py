@@ -24,6 +24,7 @@ from ..record.contract import Contract
 from ..record.errors import FailwbError, ModelError, UnknownName, UnsealedPlan
 from ..record.tables import features, file_sha, read_json, write_json
 from ..record.task import Task, number_text, task_of
+from .approvals import still_valid
 from .change import promise_of
 from .experiment import read_plans, seals_by_plan, unsealed_reason
 from .rounds import closed_verdicts
@@ -162,10 +163,10 @@ def described(wb: Workbench, candidate: Path, plan: str, base: Checkpoint, versi
 
 
 def approvals_seen(wb: Workbench, plan: str) -> str:
-    "Say how many signed approvals the change request of `plan` has, of how many that it needs."
+    "Say how many approvals of the change request of `plan` count now, of how many that it needs."
     path = wb.path(f"out/gate/changes/{plan}.json")
-    given = read_json(path)["approvals"] if path.is_file() else {"valid": 0, "needed": "unknown"}
-    return f"{given['valid']} signed of {given['needed']}"
+    asked = read_json(path)["approvals"] if path.is_file() else {"needed": "unknown"}
+    return f"{still_valid(asked, pd.Timestamp.now(tz='UTC'))} signed of {asked['needed']}"
 
 # %% ../../nbs/remedy/12_promote.ipynb #promote-promised
 def promised(wb: Workbench, body: dict[str, Any]) -> dict[str, Any]:

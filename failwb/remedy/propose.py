@@ -26,7 +26,7 @@ import failwb.remedy.scores  # noqa: F401
 import failwb.remedy.weights  # noqa: F401
 from ..discover.exchange import learnt_from, lessons
 from ..models.checkpoint import current_checkpoint
-from ..models.foreign import last_step, refittable
+from ..models.foreign import only_answers
 from ..record.contract import Contract
 from ..record.errors import AlteredPlan, ModelError, TooLittleData
 from ..record.parameters import Amount, Count, Keys, Mixture, Portion, Seed, Several, Whole, Within
@@ -131,9 +131,7 @@ def not_at_hand(remedy: Any, case: Case) -> str:
         return "The served model is not at hand, only its log is. Hint: `failwb checkpoint add` brings the model."
     if remedy.family == "refit" and not len(case.reference):
         return "The training rows of the served model are not at hand, so it cannot be trained again. Hint: `failwb checkpoint add --train`."
-    if remedy.family == "refit" and not refittable(case.base.model):
-        return f"The served model ({type(last_step(case.base.model)).__name__}) only answers, so it cannot be trained again. Hint: give failwb the scikit-learn pipeline that it came from."
-    return ""
+    return only_answers(case.base.model) if remedy.family == "refit" else ""
 
 
 
@@ -346,7 +344,7 @@ def remedy_row(idea: Idea, chosen: Sequence[Idea], weak: Sequence[Idea], alpha: 
     "Return one line of remedies.json."
     sized = size_of(idea, alpha / max(1, len(chosen)), share, rules) if idea.simulation else None
     decision, reason = decided(idea, chosen, weak, sized, rules)
-    figures = ("effect", "se", "n_select", "baseline_error", "rest", "saved", "harm")
+    figures = ("effect", "se", "n_select", "baseline_error", "rest", "saved", "harm", "operations", "bytes")
     return {
         "pattern": idea.pattern["id"], "remedy": idea.remedy.name, "params": idea.params, "cause": idea.cause,
         "prior": idea.prior, "value": idea.value, "worth": idea.worth, "decision": decision, "reason": reason,

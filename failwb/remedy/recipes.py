@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SIZES', 'BINS', 'LOST', 'OWN', 'sizes_of', 'Retune', 'binned', 'explained', 'leaky', 'FeatureDrop', 'describable',
-           'SliceExpert']
+           'beside', 'SliceExpert']
 
 # %% ../../nbs/remedy/02_recipes.ipynb #rec-imports
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ..models.answer import places_of
 from ..models.foreign import last_step
 from ..models.outputs import Routed, bare
 from ..models.wrappers import Fill, before
@@ -20,7 +21,7 @@ from ..record.tables import features, settle
 from ..record.task import encode
 from .cases import Case, inside
 from .inputs import usual_value
-from .remedies import FORGOTTEN, answered_cause, choose, halves, kept, lessons, outlived, retrain, teachable, turned
+from .remedies import FORGOTTEN, answered_cause, choose, halves, kept, lessons, outlived, recipe_of, retrain, teachable, turned
 
 # %% ../../nbs/remedy/02_recipes.ipynb #rec-retune
 SIZES: tuple[dict[str, Any], ...] = (  # the first that an estimator has all parameters of; each from plain to rich
@@ -48,11 +49,13 @@ class Retune:
     trade_off = "A larger model costs more to ask; a smaller one forgets rare cases."
     rollback = "Serve the model with the old settings."
     source = "Hastie, Tibshirani and Friedman, The Elements of Statistical Learning, 2009, chapter 7."
+    library = "scikit-learn (set_params)"
+    ranges = {"settings": "plain, middle or rich, of the first dials that the estimator has: trees and leaves, depth, C, alpha or neighbours"}
 
     def parameters(self, case: Case) -> dict:
         "Choose the settings by simulation on develop rows. Raises `Reject` where the recipe has no dial that is known."
         answered_cause(self.categories, case)
-        if not (sizes := sizes_of(case.base.model)):
+        if not (sizes := sizes_of(recipe_of(case))):
             raise Reject(f"{type(last_step(case.base.model)).__name__} has no dial of size that is known here.")
         return choose(self, *halves(case), [{"settings": settings} for settings in sizes])
 
@@ -107,6 +110,8 @@ class FeatureDrop:
     trade_off = "Whatever the feature truly told is lost."
     rollback = "Serve the model that used the feature."
     source = "Kaufman, Rosset, Perlich and Stitelman, Leakage in Data Mining, ACM TKDD 2012."
+    library = "scikit-learn (Pipeline)"
+    ranges = {"feature": "one that the model takes, and not its only one", "value": "its median or most frequent level in training, at which it is held"}
 
     def parameters(self, case: Case) -> dict:
         "Return the feature and the value that it is held at. Raises `Reject` where none lost what it told."
@@ -143,6 +148,16 @@ def describable(case: Case) -> None:
         raise Reject(f"The slice is described by {', '.join(unseen)}, which the model is not given.")
 
 
+def beside(case: Case, expert: Any) -> Routed:
+    "Return the served model with the `expert` for the slice. Raises `Reject` where the expert knows a class that the served model does not."
+    if case.task.kind == "regression":
+        return Routed(case.base.model, expert, case.predicate, case.excludes)
+    own, given = (places_of(model, case.task) for model in (case.base.model, expert))
+    if new := sorted(set(given) - set(own)):
+        raise Reject(f"The served model has no probability for {', '.join(case.task.labels[i] for i in new)}, which labels of the slice hold.")
+    return Routed(case.base.model, expert, case.predicate, case.excludes, [own.index(place) for place in given])
+
+
 class SliceExpert:
     "Let a model of its own answer the slice, and the served one everything else."
 
@@ -153,6 +168,8 @@ class SliceExpert:
     trade_off = "Two models to keep; answers in the slice rest on fewer rows."
     rollback = "Take the route off; the served model is inside."
     source = "Dwork, Immorlica, Kalai and Leiserson, Decoupled Classifiers for Group-Fair and Efficient Machine Learning, FAT* 2018."
+    library = "scikit-learn (a copy of the served recipe)"
+    ranges = {"outside": "0 or 0.05: weight of rows outside the slice", "since": "the time from which another rule holds; only where the rule changed"}
 
     def parameters(self, case: Case) -> dict:
         "Choose the weight of rows outside. Raises `Reject` where the slice cannot be told by the model's features, or is too small."
@@ -172,4 +189,4 @@ class SliceExpert:
 
     def build(self, case: Case, params: dict, seed: int) -> Any:
         "Return the served model beside an expert for the slice."
-        return Routed(case.base.model, retrain(case, self.lesson(case, params, seed), seed), case.predicate, case.excludes)
+        return beside(case, retrain(case, self.lesson(case, params, seed), seed))

@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['ODD_ROWS', 'GAP', 'MISTAKEN', 'DEGREES', 'LEFT_OUT', 'ENOUGH', 'WEIGHTS', 'CORRECTIONS', 'FORGOTTEN', 'JUDGING',
            'MEMORIES', 'refuted', 'cause_for', 'answered_cause', 'DoNothing', 'with_own_line', 'RollBack',
-           'usual_and_sent', 'affine_line', 'conversion', 'UnitFixRemedy', 'lessons', 'kept', 'retrain', 'teachable',
-           'halves', 'choose', 'SliceReweight', 'appraised', 'doubtful', 'corrected', 'doubtful_shares', 'PruneRelabel',
-           'ages', 'recency', 'turned', 'outlived', 'earlier_and_later', 'RecentWindow']
+           'usual_and_sent', 'dividing_line', 'affine_line', 'conversion', 'UnitFixRemedy', 'lessons', 'kept',
+           'recipe_of', 'retrain', 'teachable', 'halves', 'choose', 'SliceReweight', 'appraised', 'doubtful',
+           'corrected', 'doubtful_shares', 'PruneRelabel', 'ages', 'recency', 'turned', 'outlived', 'earlier_and_later',
+           'RecentWindow']
 
 # %% ../../nbs/remedy/02_remedies.ipynb #cdcc35de
 from collections.abc import Sequence
@@ -19,8 +20,9 @@ import pandas as pd
 from scipy.stats import ks_2samp
 from sklearn.base import clone
 
-from ..models.answer import raw_output
+from ..models.answer import places_of, raw_output
 from ..models.checkpoint import Checkpoint
+from ..models.foreign import only_answers
 from ..models.outputs import Lined, bare
 from ..models.train import fit, make_pipeline
 from ..models.wrappers import UnitFix, before
@@ -28,7 +30,7 @@ from ..record.plugins import Reject, Remedy
 from ..record.tables import features, settle
 from ..record.task import Task, answers_of, encode
 from .cases import Case, inside, predict_loss
-from ..signals.drift import dividing_line, scale_factor
+from ..signals.drift import scale_factor
 from ..signals.noise import fold_of, plausibility
 
 # %% ../../nbs/remedy/02_remedies.ipynb #f11d61ea
@@ -61,6 +63,8 @@ class DoNothing:
     trade_off = "The pattern's failures go on."
     rollback = "There is nothing to undo."
     source = "CleanML (Li et al., ICDE 2021): cleaning does not always help."
+    library = "none"
+    ranges = {}
 
     def parameters(self, case: Case) -> dict:
         "Return no parameters."
@@ -74,7 +78,7 @@ class DoNothing:
 def with_own_line(other: Checkpoint, case: Case) -> Any:
     "Return the model of the checkpoint `other`, with its line where that is not the one that is served."
     same = case.task.kind != "binary" or other.threshold == case.base.threshold
-    return other.model if same else Lined(other.model, other.threshold)
+    return other.model if same else Lined(other.model, other.threshold, places_of(other.model, case.task).index(1))
 
 
 class RollBack:
@@ -87,6 +91,8 @@ class RollBack:
     trade_off = "What the newer version did better elsewhere is lost."
     rollback = "Roll forward to the newer checkpoint, which stays in place."
     source = "Breck et al., The ML Test Score, IEEE Big Data 2017."
+    library = "skops, onnxruntime or httpx, by the form of the checkpoint"
+    ranges = {"version": "the parent of the served checkpoint", "sha256": "of that checkpoint"}
 
     def parameters(self, case: Case) -> dict:
         "Name the parent of the served checkpoint. Raises `Reject` where there is none or it asks for other features."
@@ -111,6 +117,15 @@ def usual_and_sent(case: Case, feature: str) -> tuple[np.ndarray, np.ndarray]:
     tables = case.reference, case.develop[inside(case, case.develop)]
     usual, sent = (table["x." + feature].dropna().to_numpy(float) for table in tables)
     return usual, sent
+
+
+def dividing_line(usual: np.ndarray, factor: float) -> float:
+    "Return the threshold halfway (log scale) between right values and those times `factor`; `Reject` where they overlap."
+    low, high = np.quantile(usual[usual > 0], [0.005, 0.995]) if (usual > 0).any() else (1.0, np.inf)
+    right, wrong = (high, low * factor) if factor > 1 else (low, high * factor)
+    if (wrong <= right) == (factor > 1):
+        raise Reject(f"Right values and values times {factor:g} overlap, so a threshold cannot tell them apart.")
+    return settle(float(np.sqrt(right * wrong)))
 
 # %% ../../nbs/remedy/02_remedies.ipynb #rem-affine
 def affine_line(usual: np.ndarray, factor: float, offset: float) -> float:
@@ -151,16 +166,20 @@ class UnitFixRemedy:
     trade_off = "A true value beyond the threshold would be divided too."
     rollback = "Remove the step in front of the model."
     source = "Breck et al., Data Validation for Machine Learning, MLSys 2019."
+    library = "scipy (two-sample Kolmogorov-Smirnov test)"
+    ranges = {"feature": "a number that the model takes",
+              "factor": "above 0, as the values show it",
+              "offset": "0, 32, 273.15 or their reverse, or what diagnosis read; where it is not 0",
+              "threshold": "between the right values and the wrong ones"}
 
     def parameters(self, case: Case) -> dict:
         "Return feature, factor and threshold. Raises `Reject` where no conversion explains the values."
-        cause = answered_cause(self.categories, case)
-        hints, feature = cause["hints"], cause["hints"].get("feature")
+        hints = answered_cause(self.categories, case)["hints"]
+        feature = hints.get("feature")
         if feature not in case.base.features or feature not in case.contract.numeric:
             raise Reject("Diagnosis named no numeric feature whose unit is wrong.")
         usual, sent = usual_and_sent(case, feature)
-        sure = cause.get("status") == "known" and hints.get("factor")
-        factor = sure or scale_factor(sent, usual, ODD_ROWS, GAP)["factor"]
+        factor = scale_factor(sent, usual, ODD_ROWS, GAP)["factor"]
         if np.isfinite(factor) and not hints.get("offset"):
             return {"feature": feature, "factor": factor, "threshold": dividing_line(usual, factor)}
         if (found := conversion(usual, sent, hints)) is None:
@@ -189,9 +208,16 @@ def kept(table: pd.DataFrame, seed: int) -> pd.DataFrame:
     return table[np.random.default_rng(seed).random(len(table)) >= LEFT_OUT].reset_index(drop=True)
 
 
+def recipe_of(case: Case) -> Any:
+    "Return an unfitted copy of the served model's recipe. Raises `Reject` where that model only answers."
+    if reason := only_answers(case.base.model):
+        raise Reject(reason)
+    return clone(bare(case.base.model))
+
+
 def retrain(case: Case, table: pd.DataFrame, seed: int, settings: dict | None = None) -> Any:
     "Fit the served model's recipe, with other `settings` where given, on `table` (x.*, label, weight); `seed` fixes its randomness."
-    recipe = clone(bare(case.base.model)).set_params(**(settings or {}))
+    recipe = recipe_of(case).set_params(**(settings or {}))
     recipe.set_params(**{name: seed for name in recipe.get_params() if name.endswith("random_state")})
     y = encode(case.task, table["label"])
     known = teachable(case.task, y)
@@ -239,6 +265,8 @@ class SliceReweight:
     trade_off = "Probabilities outside the slice may become less calibrated."
     rollback = "Serve the model that was trained with the old weights."
     source = "Elkan, The Foundations of Cost-Sensitive Learning, IJCAI 2001."
+    library = "scikit-learn (sample_weight)"
+    ranges = {"weight": "1, 3 or 10: of a row of the pattern against one elsewhere"}
 
     def parameters(self, case: Case) -> dict:
         "Choose the weight by simulation on develop rows."
@@ -301,6 +329,8 @@ class PruneRelabel:
     trade_off = "Hard but rightly labelled minority rows may be dropped or turned over."
     rollback = "Serve the model that was trained on the labels as they were; the mask of changed rows is kept."
     source = "Northcutt, Jiang and Chuang, Confident Learning, JAIR 2021."
+    library = "scikit-learn (HistGradientBoosting as the fresh learner)"
+    ranges = {"action": "prune or relabel", "scope": "pattern or everywhere", "cut": "0.5 in the pattern, 0.3 everywhere: label quality, from 0 to 1, below which a label is in doubt"}
 
     def parameters(self, case: Case) -> dict:
         "Choose action, scope and cut by simulation. Raises `Reject` where the pattern's labels are as good as others."
@@ -375,6 +405,8 @@ class RecentWindow:
     trade_off = "What was rare of late is half forgotten, and answers rest on fewer rows; if the old times come back, the model is wrong again."
     rollback = "Serve the model that was trained on all rows alike."
     source = "Gama, Zliobaite, Bifet, Pechenizkiy and Bouchachia, A Survey on Concept Drift Adaptation, ACM Computing Surveys 2014."
+    library = "scikit-learn (sample_weight)"
+    ranges = {"kind": "window, decay or slice", "days": "an eighth, half or twice the days that taught; of window and decay", "since": "the time from which another rule holds; of slice"}
 
     def parameters(self, case: Case) -> dict:
         "Choose kind and days in time order. Raises `Reject` where there is no time or too little of it."

@@ -16,7 +16,7 @@ import pandas as pd
 from scipy.optimize import minimize
 from sklearn.isotonic import IsotonicRegression
 
-from ..models.answer import class_places
+from ..models.answer import places_of
 from ..models.outputs import LEAST, Adjusted, Lined, adjusted
 from ..record.plugins import Reject
 from ..record.predicate import match
@@ -35,9 +35,9 @@ def only(case: Case, *kinds: str) -> None:
 
 def scored(case: Case, rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     "Return the served model's probabilities (m, K), and the positions of the labels among its classes (m,), of the rows whose label it knows."
-    model = case.base.model
-    P = np.asarray(model.predict_proba(features(rows)[list(case.base.features)]), dtype="float64") if len(rows) else np.zeros((0, len(case.task.labels)))
-    column = {place: j for j, place in enumerate(class_places(getattr(model, "classes_", range(P.shape[1])), case.task))}
+    places = places_of(case.base.model, case.task)
+    P = np.asarray(case.base.model.predict_proba(features(rows)[list(case.base.features)]), dtype="float64") if len(rows) else np.zeros((0, len(places)))
+    column = {place: j for j, place in enumerate(places)}
     y = np.array([column.get(place, -1) for place in encode(case.task, rows["label"])], dtype=int)
     return P[y >= 0], y[y >= 0]
 
@@ -73,10 +73,13 @@ class Recalibrate:
     trade_off = "Isotonic regression overfits few rows; scores change their meaning for whoever reads them."
     rollback = "Unwrap: the served model is inside."
     source = "Platt, Probabilistic Outputs for Support Vector Machines, 1999; Zadrozny and Elkan, KDD 2002; Guo et al., On Calibration of Modern Neural Networks, ICML 2017."
+    library = "scikit-learn (IsotonicRegression), scipy (L-BFGS-B)"
+    tasks = ("binary", "multiclass")
+    ranges = {"method": "sigmoid, offset, temperature or, for two classes, isotonic", "scope": "pattern or everywhere"}
 
     def parameters(self, case: Case) -> dict:
         "Choose method and scope. Raises `Reject` for a number, or where too few labels could fit and judge."
-        only(case, "binary", "multiclass")
+        only(case, *self.tasks)
         answered_cause(self.categories, case)
         narrow = [("sigmoid", "pattern"), ("offset", "pattern")] if case.predicate else []
         wide = [("sigmoid", "everywhere"), ("temperature", "everywhere"), *([("isotonic", "everywhere")] if case.task.kind == "binary" else [])]
@@ -102,10 +105,11 @@ def best_line(case: Case, rows: pd.DataFrame) -> float:
     P, y = scored(case, rows)
     if len(y) < ENOUGH:
         raise Reject(f"Only {len(y)} labelled rows could choose a line; it takes {ENOUGH}.")
-    labels, found = pd.Series(np.array(case.task.labels, dtype=object)[y]), []
+    places = places_of(case.base.model, case.task)
+    labels, found = pd.Series(np.array(case.task.labels, dtype=object)[places][y]), []
     for line in (case.task.threshold, *LINES):
         task = replace(case.task, threshold=float(line))
-        loss = losses(task, answers_of(task, P), labels)
+        loss = losses(task, answers_of(task, P[:, np.argsort(places, kind="stable")]), labels)
         found.append((settle(float(loss["error"].mean())), settle(float(loss["cost"].mean())), settle(abs(float(line) - case.task.threshold)), float(line), loss["error"].to_numpy()))
     allowed = [f for f in found if f[1] <= found[0][1]]
     best = min(allowed, key=lambda f: (f[0], f[2], f[3]))
@@ -124,16 +128,19 @@ class Threshold:
     trade_off = "Fewer errors of one kind are bought with more of the other."
     rollback = "Draw the line where it was; the model is the same."
     source = "Elkan, The Foundations of Cost-Sensitive Learning, IJCAI 2001."
+    library = "numpy"
+    tasks = ("binary",)
+    ranges = {"threshold": "0.025 to 0.975 in steps of 0.025: probability from which the answer is yes"}
 
     def parameters(self, case: Case) -> dict:
         "Return the line. Raises `Reject` where there is none to draw, or the present one is best."
-        only(case, "binary")
+        only(case, *self.tasks)
         answered_cause(self.categories, case)
         return {"threshold": best_line(case, case.develop)}
 
     def build(self, case: Case, params: dict, seed: int) -> Any:
         "Return the served model with the line beside it."
-        return Lined(case.base.model, params["threshold"])
+        return Lined(case.base.model, params["threshold"], places_of(case.base.model, case.task).index(1))
 
 # %% ../../nbs/remedy/02_scores.ipynb #sco-slice-line
 def log_odds(p: float) -> float:
@@ -151,10 +158,13 @@ class SliceThreshold:
     trade_off = "Somebody is answered otherwise for the group that they are in; a legal review may be due."
     rollback = "Take the shift off; the served model is inside."
     source = "Hardt, Price and Srebro, Equality of Opportunity in Supervised Learning, NeurIPS 2016."
+    library = "numpy"
+    tasks = ("binary",)
+    ranges = {"threshold": "0.025 to 0.975 in steps of 0.025: the line that the slice would need"}
 
     def parameters(self, case: Case) -> dict:
         "Return the line that the slice would need. Raises `Reject` where it is no slice, or the present line is best."
-        only(case, "binary")
+        only(case, *self.tasks)
         answered_cause(self.categories, case)
         describable(case)
         return {"threshold": best_line(case, case.develop[inside(case, case.develop)])}
@@ -162,7 +172,7 @@ class SliceThreshold:
     def build(self, case: Case, params: dict, seed: int) -> Any:
         "Return the served model with the log-odds of the slice shifted."
         shift = settle(log_odds(case.task.threshold) - log_odds(params["threshold"]))
-        return Adjusted(case.base.model, [{"where": case.predicate, "excludes": case.excludes, "slope": 1.0, "offset": [0.0, shift]}])
+        return Adjusted(case.base.model, [{"where": case.predicate, "excludes": case.excludes, "slope": 1.0, "offset": [shift if place else 0.0 for place in places_of(case.base.model, case.task)]}])
 
 # %% ../../nbs/remedy/02_scores.ipynb #sco-multi
 ROUNDS, CLEAR, LARGEST = 8, 3.0, 12  # shifts at most; standard errors of a group's mean residual, at least; levels of a category that are looked at
@@ -208,10 +218,13 @@ class Multicalibrate:
     trade_off = "Often unnecessary where the model is calibrated; more numbers to keep."
     rollback = "Unwrap: the served model is inside."
     source = "Hébert-Johnson, Kim, Reingold and Rothblum, Multicalibration, ICML 2018."
+    library = "scipy (L-BFGS-B)"
+    tasks = ("binary",)
+    ranges = {"groups": "1 to 8: how many are shifted, one after another"}
 
     def parameters(self, case: Case) -> dict:
         "Return how many groups are shifted. Raises `Reject` where none is clearly off."
-        only(case, "binary")
+        only(case, *self.tasks)
         answered_cause(self.categories, case)
         if not (steps := shifts(case)):
             raise Reject(f"No group of develop rows is off by {CLEAR:g} standard errors.")
@@ -241,7 +254,7 @@ def bbse_prior(P: np.ndarray, y: np.ndarray, recent: np.ndarray) -> np.ndarray:
 
 def priors(case: Case, params: dict) -> tuple[np.ndarray, np.ndarray]:
     "Return the shares (K,) of classes in training and, by `params` (method, share of the newest rows), in recent requests; both within the pattern."
-    K = len(getattr(case.base.model, "classes_", case.task.labels))
+    K = len(places_of(case.base.model, case.task))
     taught, rows = case.reference[inside(case, case.reference)], case.develop[inside(case, case.develop)]
     rows = rows.sort_values(["time", "event_id"], kind="stable").iloc[int((1 - params["newest"]) * len(rows)):]
     (P, y), (Q, z) = scored(case, rows), scored(case, taught)
@@ -262,10 +275,13 @@ class LabelShiftCorrection:
     trade_off = "Needs a calibrated model; if the rule moved too, it corrects the wrong thing."
     rollback = "Unwrap: the served model is inside."
     source = "Saerens, Latinne and Decaestecker, Neural Computation 2002; Lipton, Wang and Smola, ICML 2018."
+    library = "numpy (expectation maximisation, least squares)"
+    tasks = ("binary", "multiclass")
+    ranges = {"method": "em, bbse or labels", "newest": "0.25 or 1: share of the newest requests that tell the shares of today"}
 
     def parameters(self, case: Case) -> dict:
         "Choose method and memory in time order. Raises `Reject` for a number, or where there is no time."
-        only(case, "binary", "multiclass")
+        only(case, *self.tasks)
         answered_cause(self.categories, case)
         if not len(case.develop) or case.develop["time"].min() == case.develop["time"].max():
             raise Reject("There is no time, so nothing can have moved.")

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ..models.burden import held_bytes, operations
 from ..record.plugins import Remedy
 from ..record.records import Record
 from ..record.tables import settle
@@ -36,6 +37,8 @@ class Simulation(Record):
     n_open: int  # labelled develop and select rows of the pattern in the window
     units_open: int  # subjects among them
     sd_unit: float  # standard deviation of a subject's summed gain, develop and select
+    operations: int | None = None  # of one prediction by the candidate (by the served model, where nothing is done)
+    bytes: int | None = None  # that it holds
 
 # %% ../../nbs/remedy/03_simulate.ipynb #a73660dc
 def gains(case: Case, candidates: Sequence[Any], rows: pd.DataFrame) -> pd.DataFrame:
@@ -67,12 +70,13 @@ def simulate(case: Case, remedy: Remedy, params: dict, rows: pd.DataFrame, seeds
     effect, se, _ = unit_mean(seen["gain"], seen["subject"])
     rest_gain, rest_se, _ = unit_mean(rest["gain"], rest["subject"]) if len(rest) else (0.0, 0.0, 0)
     sums, _ = unit_sums(pattern["gain"], pattern["subject"])
+    asked = built[wanted[0]] if wanted else case.base.model
     return Simulation(**settle({
         "effect": effect, "se": se, "n_select": len(seen), "baseline_error": float(seen["error"].mean()),
         "rest": rest_gain, "rest_se": rest_se,
         "saved": 1000 * (float(seen["saved"].sum()) + min(0.0, float(rest["saved"].sum()))) / max(1, len(select)),
         "harm": 1000 * float((select["cost"] * select["inside"]).mean()), "n_open": len(pattern), "units_open": len(sums),
-        "sd_unit": float(sums.std(ddof=1)) if len(sums) > 1 else float("nan"),
+        "sd_unit": float(sums.std(ddof=1)) if len(sums) > 1 else float("nan"), "operations": operations(asked), "bytes": held_bytes(asked),
     }))
 
 # %% ../../nbs/remedy/03_simulate.ipynb #1eb9924b

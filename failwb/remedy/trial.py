@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['WEST', 'LIGHT', 'BASE', 'CANDIDATE', 'GREY', 'TRAINING', 'Setting', 'judging_rows', 'open_trial', 'example_orders',
-           'example_checkpoint', 'example_plan', 'example_workbench', 'Comparison', 'compare', 'operations',
-           'scope_rows', 'guardrail', 'by_week', 'trade_offs', 'run_trial', 'question_text', 'data_text', 'model_text',
-           'remedy_text', 'change_text', 'result_text', 'comparison_table', 'guardrail_table', 'picture',
-           'effect_figure', 'week_figure', 'training_table', 'keep_trial']
+           'example_checkpoint', 'example_plan', 'example_workbench', 'Comparison', 'compare', 'scope_rows',
+           'guardrail', 'by_week', 'trade_offs', 'run_trial', 'question_text', 'data_text', 'model_text', 'remedy_text',
+           'change_text', 'result_text', 'comparison_table', 'guardrail_table', 'picture', 'effect_figure',
+           'week_figure', 'training_table', 'keep_trial']
 
 # %% ../../nbs/remedy/05_trial.ipynb #df5ebdd5
 import io
@@ -29,7 +29,8 @@ import failwb.remedy.recipes  # noqa: F401
 import failwb.remedy.scores  # noqa: F401
 import failwb.remedy.weights  # noqa: F401
 from ..models.checkpoint import Checkpoint, save_checkpoint
-from ..models.outputs import Routed, inner, line_of
+from ..models.burden import held_bytes, operations
+from ..models.outputs import line_of
 from ..models.train import fit, make_pipeline
 from ..record.markdown import plain
 from ..record.contract import Contract, contract_yaml, load_contract
@@ -148,19 +149,6 @@ def compare(setting: Setting) -> Comparison:
     by_seed = [float(loss.loc[setting.hit, "error"].mean()) for loss in losses]
     return Comparison(served_loss(case, rows), settle(sum(losses) / len(losses)), settle(by_seed), models[0])
 
-# %% ../../nbs/remedy/05_trial.ipynb #a81cce0f
-def operations(model: Any) -> int:
-    "Count the operations of one prediction: a deterministic stand-in for latency (steps + tree levels + coefficients); of a model and an expert the dearer."
-    inside = inner(model) or np.ravel(np.asarray(getattr(model, "estimators_", []), dtype=object)).tolist()
-    if isinstance(model, Routed):
-        return 1 + max(map(operations, inside))
-    within = sum(map(operations, inside))
-    if isinstance(model, Pipeline) or hasattr(model, "estimators_"):
-        return within
-    trees = [tree for level in getattr(model, "_predictors", []) for tree in level]
-    depth = model.tree_.max_depth if hasattr(model, "tree_") else sum(tree.get_max_depth() for tree in trees)
-    return 1 + within + int(depth) + int(np.size(getattr(model, "coef_", ()))) + len(getattr(model, "steps", ()))
-
 # %% ../../nbs/remedy/05_trial.ipynb #5ed16fcc
 def scope_rows(setting: Setting, scope: str) -> np.ndarray:
     "Mark the rows that a guardrail's `scope` looks at."
@@ -206,6 +194,7 @@ def trade_offs(setting: Setting, comparison: Comparison) -> dict[str, Any]:
     return settle({
         "changed_share": np.abs(gain).mean(), "mended": gain.clip(min=0).sum(), "spoiled": -gain.clip(max=0).sum(), "rows": len(gain),
         "operations": {"baseline": operations(setting.case.base.model), "candidate": operations(comparison.model)},
+        "bytes": {"baseline": held_bytes(setting.case.base.model), "candidate": held_bytes(comparison.model)},
         "means": means, "by_seed": comparison.by_seed,
         "by_week": by_week(setting, comparison, setting.hit), "by_week_all": by_week(setting, comparison, np.ones(len(gain), bool))})
 

@@ -54,6 +54,8 @@ class ImportanceWeights:
     trade_off = "Fewer effective rows, so answers vary more; what is rare now is answered worse."
     rollback = "Serve the model that was trained with equal weights."
     source = "Shimodaira, Improving predictive inference under covariate shift, Journal of Statistical Planning and Inference 2000."
+    library = "scikit-learn (HistGradientBoosting tells requests from training rows)"
+    ranges = {"power": "0.5 or 1: of the density ratio, which is clipped to 0.1 to 10", "effective_share": "0 to 1: what the weighted training rows are still worth"}
 
     def parameters(self, case: Case) -> dict:
         "Choose the power; also return the effective share of training rows. Raises `Reject` where requests look like training rows."
@@ -99,6 +101,8 @@ class Oversample:
     trade_off = "Little for strong learners; a few rows decide much, so answers vary more."
     rollback = "Serve the model that was trained with equal weights."
     source = "Chawla, Bowyer, Hall and Kegelmeyer, SMOTE, JAIR 2002; van den Goorbergh et al., The harm of class imbalance corrections, JAMIA 2022."
+    library = "scikit-learn (sample_weight)"
+    ranges = {"factor": "5: how often a row of the slice counts", "balance": "0 or 0.5: power of a class's rarity in the slice; not for numbers"}
 
     def parameters(self, case: Case) -> dict:
         "Choose the factors by simulation on develop rows."
@@ -144,6 +148,8 @@ class Deduplicate:
     trade_off = "What was truly seen often counts as seen once."
     rollback = "Serve the model that was trained with all rows."
     source = "Li et al., CleanML, ICDE 2021."
+    library = "pandas"
+    ranges = {"digits": "9 or 3: significant digits to which rows must agree", "repeated": "training rows that repeat another"}
 
     def parameters(self, case: Case) -> dict:
         "Choose how exactly rows must agree. Raises `Reject` where hardly any repeats another."
@@ -179,6 +185,8 @@ class Jtt:
     trade_off = "Amplifies wrong labels, and costs accuracy where the model was right."
     rollback = "Serve the first-stage model."
     source = "Liu et al., Just Train Twice, ICML 2021."
+    library = "scikit-learn (sample_weight)"
+    ranges = {"weight": "4 or 16: of a row that the served model answers wrongly"}
 
     def parameters(self, case: Case) -> dict:
         "Choose the weight. Raises `Reject` where labels are in doubt."
