@@ -99,8 +99,9 @@ def pattern_drift(predicate: list[dict], changes: pd.DataFrame, shifts: pd.DataF
     places = {(c["feature"], str(c["value"])) for c in predicate if c["op"] == "=="}
     for r in came_out(shifts, contract) if len(shifts) else []:
         if (r["segment"], r["level"]) in places:
-            why = f", because of {plain(phrase(r['because']))}" if r["because"] and set(r["because"].split(", ")) <= set(may) else ""
-            lines.append(f"- {place_of(r)}: {badge(r['kind'])} {effect_words(r, r['effect'])} since {dates_of(r)}{why}.".replace(" since –", ""))
+            names = ", ".join(c.replace("_", " ") if c in may else "a field that is not named" for c in r["because"].split(", ") if c)
+            what = f"{points(r['effect'])} more errors, because of a broken column ({plain(names)}) and not of another rule" if names else f"{badge(r['kind'])} {effect_words(r, r['effect'])}"
+            lines.append(f"- {place_of(r)}: {what}" + (f", since {dates_of(r)}." if not absent(r["since"]) else "."))
     return "\n".join(lines) + ("\n\n" + week_charts(weeks, mine, contract, 2) if len(mine) else "")
 
 # %% ../../nbs/publish/15_drift.ipynb #b2cd198c
