@@ -8,11 +8,22 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from failwb.record.tables import read_table
-from failwb.signals.bins import Levels, frame_blocks, kept, merged, read_reference, reference_bytes, reference_of
+from failwb.signals.bins import (
+    Cells,
+    Levels,
+    Ruler,
+    frame_blocks,
+    kept,
+    merged,
+    read_reference,
+    reference_bytes,
+    reference_of,
+)
 from failwb.signals.changes import column_changes
 from failwb.signals.distances import shift_of
 from failwb.signals.intervals import holm
-from failwb.signals.skew import recognised, renamed, unit_skew
+from failwb.signals.shift import segment_shifts
+from failwb.signals.skew import reached, recognised, renamed, unit_skew
 
 ANY = st.one_of(
     st.floats(allow_nan=True, allow_infinity=True),
@@ -115,6 +126,111 @@ def test_distances_are_those_of_scipy(shape, bend):
     assert abs(found["ks"] - stats.ks_2samp(x, now, method="asymp").statistic) <= 1e-3
     exact = stats.wasserstein_distance(x, now)
     assert abs(found["wasserstein"] - exact) <= 0.01 * max(exact, 0.01 * spread)  # below 1% of the spread it is noise
+
+
+@pytest.mark.parametrize("shape", ["lognormal", "very lognormal", "student", "cauchy", "two decimals"])
+def test_the_wasserstein_distance_of_heavy_tails_that_did_not_change(shape):
+    "What is left of a distance that is all chance is within 1% of it."
+    n = 200_000
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        draw = {
+            "lognormal": lambda rng=rng: rng.lognormal(sigma=1.5, size=n),
+            "very lognormal": lambda rng=rng: rng.lognormal(sigma=3, size=n),
+            "student": lambda rng=rng: rng.standard_t(3, n),
+            "cauchy": lambda rng=rng: rng.standard_cauchy(n),
+            "two decimals": lambda rng=rng: np.round(rng.gamma(2, 300, n), 2),
+        }[shape]
+        x, y = draw(), draw()
+        reference = reference_of(lambda x=x: frame_blocks(pd.DataFrame({"x": x})), n)
+        assert isinstance(
+            reference.rulers["x"], Ruler if shape == "very lognormal" else Cells
+        )  # half of it lies near 0
+        found = shift_of(reference, reference.of(frame_blocks(pd.DataFrame({"x": y}))))["x"]["wasserstein"]
+        assert found == pytest.approx(stats.wasserstein_distance(x, y), rel=0.01)
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.lists(ANY, max_size=60), st.lists(st.integers(0, 6), min_size=60, max_size=60), st.integers(0, 3))
+def test_parts_of_a_column_in_cells_equal_one_pass(values, dealt, seed):
+    "As above, for columns whose bins are unions of cells: those of many values."
+    rng = np.random.default_rng(seed)
+    before = pd.DataFrame({"x": rng.standard_t(2, 3000) * 10.0 ** rng.integers(-3, 9) + rng.integers(-1000, 1000)})
+    reference = reference_of(lambda: frame_blocks(before), len(before))
+    assert isinstance(reference.rulers["x"], Cells)
+    now = pd.DataFrame({"x": np.array([*values, *before["x"].head(40)], float)})
+    deal = np.resize(np.array(dealt), len(now))
+    parts = [reference.of(frame_blocks(now[deal == k], rows=7)) for k in range(7)]
+    whole = reference.of(frame_blocks(now))
+    assert merged(parts[::-1]) == whole and whole["x"].rows == len(now)
+    x, huge = now["x"].to_numpy(), 3.5e38  # beyond what a float32 holds, from any centre here
+    assert whole["x"].other.tolist() == [np.isnan(x).sum(), (x < -huge).sum(), (x > huge).sum()]
+    assert (whole["x"].sums >= 0).all() and (whole["x"].sums <= whole["x"].counts * reference.rulers["x"].grain).all()
+    stored = read_reference(reference_bytes(reference))
+    assert stored.id == reference.id and stored.of(frame_blocks(now)) == whole
+
+
+def test_bins_of_cells_hold_what_lies_between_their_ends():
+    x = np.random.default_rng(0).normal(3, 2, 50_000)
+    reference = reference_of(lambda: frame_blocks(pd.DataFrame({"x": x})), len(x))
+    ruler, told = reference.rulers["x"], reference.tally["x"]
+    place = np.searchsorted(ruler.edges, x - ruler.centre, side="right")
+    moved = np.abs(told.counts - np.bincount(place, minlength=len(told.counts))).sum()
+    assert moved <= 20  # rounding to a float32 moves a few
+    low = np.append(ruler.edges[:1], ruler.edges)
+    mean = low + told.sums / np.maximum(told.counts, 1) / ruler.grain * ruler.width
+    exact = np.bincount(place, weights=x - ruler.centre, minlength=len(low)) / np.maximum(told.counts, 1)
+    held = told.counts > 50
+    assert held.sum() > 100 and (np.abs(mean - exact)[held] <= 0.02 * ruler.width[held]).all()
+
+
+def test_drift_loads_neither_pandas_nor_scipy(tmp_path):
+    "Half of the time that a million rows take would go into loading them."
+    import subprocess
+    import sys
+
+    rng = np.random.default_rng(0)
+    x = np.where(rng.random(5000) < 0.1, np.nan, rng.normal(size=5000))
+    table = pd.DataFrame({"x": x, "t": rng.choice(["a", "b", None], 5000)})
+    table.to_parquet(tmp_path / "t.parquet", index=False)
+    (tmp_path / "r").write_bytes(reference_bytes(reference_of(lambda: frame_blocks(table, ["t"]), len(table))))
+    program = """
+import sys
+from failwb.signals.bins import parquet_blocks, read_reference
+from failwb.signals.distances import shift_of
+reference = read_reference(sys.argv[1] + "/r")
+found = shift_of(reference, reference.of(parquet_blocks(sys.argv[1] + "/t.parquet", ["t"])))
+print(found["x"]["ks"], found["t"]["ks"], *{"pandas", "scipy"} & set(sys.modules))
+"""
+    told = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert told.stdout.split() == ["0.0", "0.0"]
+
+
+def test_a_broken_column_is_no_other_rule():
+    "A column that comes a thousand times too large in one branch is named; where the rule changed, none is."
+    rng, n = np.random.default_rng(3), 6000
+    for broken in (True, False):
+        X = pd.DataFrame({"branch": rng.choice(["north", "south"], n), "pay": rng.lognormal(10, 0.5, n)})
+        time = pd.Series(pd.date_range("2026-01-01", periods=n, freq="20min"))
+        hit = ((X["branch"] == "south") & (time >= "2026-02-15")).to_numpy()
+        chance = 1 / (1 + np.exp(4 * (np.log(X["pay"]) - 10)))
+        outcome = rng.random(n) < (chance if broken else np.where(hit, 1 - chance, chance))
+        sent = X["pay"] * np.where(hit & broken, 1000, 1)
+        score = 1 / (1 + np.exp(np.clip(4 * (np.log(sent) - 10), -50, 50)))
+        seen = pd.Series(rng.lognormal(10, 0.5, n))
+        evidence = recognised(sent, seen, time)["evidence"]
+        assert ("invalid-range-or-unit" in evidence) == broken
+        loss = ((score > 0.5) != outcome) * 1.0
+        about = pd.DataFrame(
+            {"time": time, "subject": np.arange(n), "outcome": outcome * 1.0, "score": score, "loss": loss}
+        )
+        rows = {"pay": reached(sent, seen, evidence)}
+        assert not broken or (rows["pay"] == hit).mean() > 0.999
+        X = X[["branch"]].assign(noise=rng.normal(size=n))
+        told = segment_shifts(X, about, ["branch"], rng.integers(0, 3, n), rows)
+        told = told[(told["q"] <= 0.05) & (told["kind"] == "concept-drift")]
+        assert {"", "south"} <= set(told["level"])
+        assert set(told.loc[told["level"] != "north", "because"]) == {"pay" if broken else ""}
 
 
 def test_ten_thousand_levels_and_new_ones():

@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['EVEN', 'REFERENCE', 'BREAKS', 'stage', 'learnable', 'cross_fitted', 'second_opinion', 'with_errors',
            'judge_reference', 'week_of', 'drift_by_week', 'rows_before', 'share_unseen', 'context_rows', 'matched_rows',
-           'explained_outputs', 'explain_rows', 'broken', 'about_rows', 'enrich']
+           'explained_outputs', 'explain_rows', 'broken', 'rows_reached', 'about_rows', 'enrich']
 
 # %% ../../nbs/catalog/03_enrich.ipynb #a49f6244
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from ..signals.changes import column_changes
 from ..signals.drift import feature_drift, outside
 from ..signals.noise import fold_of, plausibility
 from ..signals.shift import segment_shifts
+from ..signals.skew import reached
 from ..workbench import Stage
 
 # %% ../../nbs/catalog/03_enrich.ipynb #934626cb
@@ -157,6 +159,12 @@ def broken(changes: pd.DataFrame) -> set[str]:
     return {c for c, told in zip(changes["column"], changes["categories"], strict=True) if BREAKS & set(told.split(", "))}
 
 
+def rows_reached(X: pd.DataFrame, reference: pd.DataFrame, changes: pd.DataFrame) -> dict[str, np.ndarray]:
+    "Return for each `broken` column of `X` which rows (n,) it came broken in."
+    evidence = dict(zip(changes["column"], changes["evidence"], strict=True))
+    return {c: reached(X[c], reference[c], json.loads(evidence[c])) for c in sorted(broken(changes))}
+
+
 def about_rows(rows: pd.DataFrame, task: Task) -> pd.DataFrame:
     "Return time, subject, outcome (a number, or 1 for the positive class; NaN for one of many classes), score and loss of `rows`."
     y = encode(task, rows["label"]).astype(float)
@@ -206,7 +214,7 @@ def enrich(rows: pd.DataFrame, references: Path, checkpoints: Path, contract: Co
     X, fold = features(rows), fold_of(rows["subject"], folds, seed)
     about_columns = column_changes(X, features(reference), rows["time"])
     kept = [c for c in X if c not in broken(about_columns)]
-    about_segments = segment_shifts(X[kept or list(X)], about_rows(rows, task), [s for s in contract.segments if s in kept], fold)
+    about_segments = segment_shifts(X[kept or list(X)], about_rows(rows, task), [s for s in contract.segments if s in kept], fold, rows_reached(X, features(reference), about_columns))
     return {"rows.parquet": context, "columns.parquet": about_columns, "shifts.parquet": about_segments, "reference.parquet": judged, "attributions.parquet": explained, "drift.parquet": drift,
             "summary.json": _summary(rows, context, judged, explained, drift, current)}
 

@@ -18,6 +18,7 @@ import pandas as pd
 # %% ../../nbs/publish/09_pages.ipynb #d6e8c605
 from .charts import columns, funnel, intervals
 from .criteria import tally
+from .drift import pattern_drift
 from failwb.publish.markup import (
     absent, badge, between, card, cards, count, equals, facts, link, number, percent, phrase, plain, plural,
     points, raw, short, table, toctree,
@@ -393,6 +394,7 @@ def one_pattern(story: Story, p: dict) -> str:
         f"# {title(p)}", lead(opening), "" if p["confirmed"] else f"**Not confirmed:** {plain(p['reason'])}.",
         error_chart(story, p), pattern_facts(story, p), lacking_note(story) if p["confirmed"] else "",
         section("Why it happens", *[cause_section(c, n) for n, c in enumerate(causes, 1)], drift_chart(story, causes)),
+        section("Drift", pattern_drift(p["predicate"], story.columns, story.shifts, story.drift, story.contract)),
         section("What could help", remedy_table(story, p, here) or looked, trade_off(story, p["id"], here)),
         section("What was tested", plan_list(story, p, here), alternative(story, p)),
         section("Seen before, and elsewhere", seen_table(story, p)),

@@ -5,10 +5,9 @@
 # %% auto #0
 __all__ = ['ODD_ROWS', 'GAP', 'MISTAKEN', 'DEGREES', 'LEFT_OUT', 'ENOUGH', 'WEIGHTS', 'CORRECTIONS', 'FORGOTTEN', 'JUDGING',
            'MEMORIES', 'refuted', 'cause_for', 'answered_cause', 'DoNothing', 'with_own_line', 'RollBack',
-           'usual_and_sent', 'dividing_line', 'affine_line', 'conversion', 'UnitFixRemedy', 'lessons', 'kept',
-           'recipe_of', 'retrain', 'teachable', 'halves', 'choose', 'SliceReweight', 'appraised', 'doubtful',
-           'corrected', 'doubtful_shares', 'PruneRelabel', 'ages', 'recency', 'turned', 'outlived', 'earlier_and_later',
-           'RecentWindow']
+           'usual_and_sent', 'affine_line', 'conversion', 'UnitFixRemedy', 'lessons', 'kept', 'recipe_of', 'retrain',
+           'teachable', 'halves', 'choose', 'SliceReweight', 'appraised', 'doubtful', 'corrected', 'doubtful_shares',
+           'PruneRelabel', 'ages', 'recency', 'turned', 'outlived', 'earlier_and_later', 'RecentWindow']
 
 # %% ../../nbs/remedy/02_remedies.ipynb #cdcc35de
 from collections.abc import Sequence
@@ -30,7 +29,7 @@ from ..record.plugins import Reject, Remedy
 from ..record.tables import features, settle
 from ..record.task import Task, answers_of, encode
 from .cases import Case, inside, predict_loss
-from ..signals.drift import scale_factor
+from ..signals.drift import dividing_line, scale_factor
 from ..signals.noise import fold_of, plausibility
 
 # %% ../../nbs/remedy/02_remedies.ipynb #f11d61ea
@@ -118,15 +117,6 @@ def usual_and_sent(case: Case, feature: str) -> tuple[np.ndarray, np.ndarray]:
     usual, sent = (table["x." + feature].dropna().to_numpy(float) for table in tables)
     return usual, sent
 
-
-def dividing_line(usual: np.ndarray, factor: float) -> float:
-    "Return the threshold halfway (log scale) between right values and those times `factor`; `Reject` where they overlap."
-    low, high = np.quantile(usual[usual > 0], [0.005, 0.995]) if (usual > 0).any() else (1.0, np.inf)
-    right, wrong = (high, low * factor) if factor > 1 else (low, high * factor)
-    if (wrong <= right) == (factor > 1):
-        raise Reject(f"Right values and values times {factor:g} overlap, so a threshold cannot tell them apart.")
-    return settle(float(np.sqrt(right * wrong)))
-
 # %% ../../nbs/remedy/02_remedies.ipynb #rem-affine
 def affine_line(usual: np.ndarray, factor: float, offset: float) -> float:
     "Return the threshold that mistakes the fewest of right values and of `factor` times these plus `offset` for the other; `Reject` where too many."
@@ -174,12 +164,13 @@ class UnitFixRemedy:
 
     def parameters(self, case: Case) -> dict:
         "Return feature, factor and threshold. Raises `Reject` where no conversion explains the values."
-        hints = answered_cause(self.categories, case)["hints"]
-        feature = hints.get("feature")
+        cause = answered_cause(self.categories, case)
+        hints, feature = cause["hints"], cause["hints"].get("feature")
         if feature not in case.base.features or feature not in case.contract.numeric:
             raise Reject("Diagnosis named no numeric feature whose unit is wrong.")
         usual, sent = usual_and_sent(case, feature)
-        factor = scale_factor(sent, usual, ODD_ROWS, GAP)["factor"]
+        sure = cause.get("status") == "known" and hints.get("factor")
+        factor = sure or scale_factor(sent, usual, ODD_ROWS, GAP)["factor"]
         if np.isfinite(factor) and not hints.get("offset"):
             return {"feature": feature, "factor": factor, "threshold": dividing_line(usual, factor)}
         if (found := conversion(usual, sent, hints)) is None:

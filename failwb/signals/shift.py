@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['EDGE', 'LEAST', 'SHIFTS', 'delong', 'places_of', 'as_numbers', 'domain_auc', 'split_score', 'dated', 'excess',
-           'mean_shift', 'segment_shifts', 'dates_of']
+           'mean_shift', 'what_is_left', 'places_asked', 'segment_shifts', 'told_shifts', 'dates_of']
 
 # %% ../../nbs/signals/08_shift.ipynb #ab882e2a
 from typing import Any
@@ -107,30 +107,55 @@ def mean_shift(values: np.ndarray, late: np.ndarray, units: np.ndarray) -> dict[
 
 # %% ../../nbs/signals/08_shift.ipynb #97e14acf
 LEAST = 200  # rows of a segment that are worth asking
-SHIFTS = ["segment", "level", "kind", "rows", "effect", "low", "high", "p", "q", "since", "earliest", "latest"]
+SHIFTS = ["segment", "level", "kind", "rows", "effect", "low", "high", "p", "q", "since", "earliest", "latest", "because", "left"]
 
 
-def segment_shifts(X: pd.DataFrame, about: pd.DataFrame, segments: list[str], fold: np.ndarray) -> pd.DataFrame:
-    "Return the columns of `SHIFTS`: three tests for all rows and for each level of the `segments` (columns of `X`); `about` has time, subject, outcome, score and loss of the same rows. since and its interval stand where q <= 0.05."
-    late = (about["time"] >= about["time"].quantile(0.5)).to_numpy(bool)
+def what_is_left(own: pd.DataFrame, part: np.ndarray, broken: dict[str, np.ndarray], effect: float) -> dict[str, Any]:
+    """Return the change of the excess loss without the rows that `broken` columns reached (left; NaN where hardly any remain), and the columns that explain it (because).
+
+    They do where less than half of the `effect` remains, and chance explains that.
+    """
+    clear = ~np.any(list(broken.values()), axis=0) if broken else np.ones(len(own), bool)
+    if clear.all():
+        return {"because": "", "left": np.nan}
+    names = ", ".join(sorted(c for c, rows in broken.items() if rows[part].any() or rows[~part].any()))
+    if min((clear & part).sum(), (clear & ~part).sum()) < LEAST // 4:
+        return {"because": names, "left": np.nan}
+    rest = own[clear]
+    found = mean_shift(excess(*(rest[c].to_numpy(float, na_value=np.nan) for c in ("score", "loss")), part[clear]), part[clear], rest["subject"].to_numpy())
+    return {"because": names if found["p"] > 0.05 and 2 * abs(found["effect"]) < abs(effect) else "", "left": found["effect"]}
+
+# %% ../../nbs/signals/08_shift.ipynb #178f2f7d
+def places_asked(X: pd.DataFrame, segments: list[str], late: np.ndarray) -> list[tuple[str, str, np.ndarray]]:
+    "Return segment, level and rows (n,) of all rows and of each level of the `segments` with rows enough in both halves."
     places = [("", "", np.ones(len(X), bool)), *((s, str(k), (X[s] == k).to_numpy(bool, na_value=False)) for s in segments for k in sorted(X[s].dropna().unique()))]
+    return [p for p in places if p[2].sum() >= LEAST and min(late[p[2]].sum(), (~late[p[2]]).sum()) >= LEAST // 4]
+
+
+def segment_shifts(X: pd.DataFrame, about: pd.DataFrame, segments: list[str], fold: np.ndarray, broken: dict[str, np.ndarray]) -> pd.DataFrame:
+    "Return the columns of `SHIFTS`: three tests for all rows and for each level of the `segments` (columns of `X`); `about` has time, subject, outcome, score and loss of the same rows, `broken` the rows (n,) that a broken column reached. since and its interval stand where q <= 0.05."
+    late = (about["time"] >= about["time"].quantile(0.5)).to_numpy(bool)
     found, series = [], []
-    for segment, level, inside in places:
-        if inside.sum() < LEAST or min(late[inside].sum(), (~late[inside]).sum()) < LEAST // 4:
-            continue
+    for segment, level, inside in places_asked(X, segments, late):
         own, part = about[inside], late[inside]
         auc = domain_auc(X[inside].drop(columns=segment or []), part, fold[inside])
         outcome, loss, score = (own[c].to_numpy(float, na_value=np.nan) for c in ("outcome", "loss", "score"))
         over, units = excess(score, loss, part), own["subject"].to_numpy()
+        rule = mean_shift(over, part, units)
         tests = {"covariate-shift": {"effect": auc["auc"] - 0.5, "low": auc["low"] - 0.5, "high": auc["high"] - 0.5, "p": auc["p"]},
-                 "label-shift": mean_shift(outcome, part, units), "concept-drift": mean_shift(over, part, units)}
-        found += [{"segment": segment, "level": level, "kind": k, "rows": int(inside.sum())} | t for k, t in tests.items()]
+                 "label-shift": mean_shift(outcome, part, units), "concept-drift": rule | what_is_left(own, part, {c: rows[inside] for c, rows in broken.items()}, rule["effect"])}
+        found += [{"segment": segment, "level": level, "kind": k, "rows": int(inside.sum()), "because": "", "left": np.nan} | t for k, t in tests.items()]
         series += [(own["time"], v) for v in (None, outcome, over)]
+    return told_shifts(found, series)
+
+# %% ../../nbs/signals/08_shift.ipynb #0b6b51bd
+def told_shifts(found: list[dict[str, Any]], series: list) -> pd.DataFrame:
+    "Return the table of tests with q-values over all of them, and dates of those that came out."
     table = pd.DataFrame(found, columns=SHIFTS)
     if len(table):  # without time, or with too few rows on either side of its middle, there is nothing to test
         table["q"] = benjamini_hochberg(table["p"].to_numpy(float))
-        table[SHIFTS[-3:]] = dates_of(table["q"], series)
-    return settle(table.astype({c: float for c in ("effect", "low", "high", "p", "q")}))
+        table[["since", "earliest", "latest"]] = dates_of(table["q"], series)
+    return settle(table.astype({c: float for c in ("effect", "low", "high", "p", "q", "left")}))
 
 
 def dates_of(q: pd.Series, series: list) -> list[list[str | None]]:

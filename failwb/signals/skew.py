@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['KNOWN', 'GRID', 'CLEAR', 'CHANCE', 'NEW', 'SPELLED', 'LOOSE', 'below', 'affine_fit', 'unit_skew', 'folded',
            'likeness', 'unlikely', 'profile_gap', 'renamed', 'span_of_days', 'emptied', 'mended_gap', 'level_gap',
-           'recognised']
+           'recognised', 'mistaken', 'reached']
 
 # %% ../../nbs/signals/07_skew.ipynb #d5599424
 import unicodedata
@@ -176,3 +176,24 @@ def recognised(values: pd.Series, reference: pd.Series, time: pd.Series | None, 
     if gap > max(least, allowed):
         evidence["covariate-shift"] = {"gap": gap, "allowed": max(least, float(allowed))}
     return settle({"categories": list(evidence), "evidence": evidence, "gap": gap})
+
+# %% ../../nbs/signals/07_skew.ipynb #45a2ca6a
+def mistaken(x: np.ndarray, reference: np.ndarray, unit: dict[str, Any]) -> np.ndarray:
+    "Return for which of `x` (n,) the `unit` is likelier to be mistaken than right; beyond the reference, where less is beyond it once undone."
+    seen = np.sort(reference[np.isfinite(reference)])
+    near = max(np.subtract(*np.quantile(seen, [0.75, 0.25])) / 20, (seen[-1] - seen[0]) / 1000)
+    meant = (x - unit["offset"]) / unit["factor"]
+    right, wrong = (below(seen, v + near) - below(seen, v - near) for v in (x, meant))
+    likelier = unit["share"] * wrong / unit["factor"] > (1 - unit["share"]) * right
+    off, off_meant = (np.maximum(np.maximum(seen[0] - v, v - seen[-1]), 0) for v in (x, meant))
+    return np.isfinite(x) & (likelier | (off > off_meant * unit["factor"]))
+
+
+def reached(values: pd.Series, reference: pd.Series, evidence: dict[str, Any]) -> np.ndarray:
+    "Return which rows (n,) of a column hold what its `evidence` (of `recognised`) tells: an empty field, another name, another unit."
+    hit = values.isna().to_numpy() if "missing-value-burst" in evidence else np.zeros(len(values), bool)
+    if names := evidence.get("schema-violation"):
+        hit |= values.astype("object").isin([m["level"] for m in names["mapping"]]).to_numpy()
+    if unit := evidence.get("invalid-range-or-unit"):
+        hit |= mistaken(*(s.to_numpy(float, na_value=np.nan) for s in (values, reference)), unit)
+    return hit
