@@ -43,7 +43,7 @@ test: env .peers/mlserver/.ready clean-check pipeline ## everything that has to 
 	ruff check failwb nbs tests benchmarks setup.py
 	nbdev_test --n_workers $(WORKERS)
 	$(MAKE) truth
-	python -m pytest
+	python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 PEERS := $(patsubst benchmarks/peers/%.txt,.peers/%/.ready,$(wildcard benchmarks/peers/*.txt))
 

@@ -5,12 +5,11 @@ import os
 os.environ.update({"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"})  # before NumPy: as the stages run
 
 import shutil
-import time
 from pathlib import Path
 
 import crowd
 import pytest
-from house import ROOT, copy_workbench, failwb, said, tracked
+from house import ROOT, copy_workbench, tracked
 
 from failwb.workbench import STAGES
 
@@ -45,28 +44,22 @@ def bench(tmp_path, out):
 @pytest.fixture(scope="session")
 def small(tmp_path_factory) -> crowd.Small:
     "A small workbench of one's own table, fresh and after a turn; about a minute, once for all tests that copy it."
-    home = tmp_path_factory.mktemp("small")
-    fresh = crowd.make(home)
-    done = crowd.copy(fresh, home / "done with it")
-    start = time.monotonic()
-    result = failwb("run", cwd=done)
-    assert result.returncode == 0, said(result)
-    return crowd.Small(home / "crowd.csv", fresh, done, time.monotonic() - start)
+    own = tmp_path_factory.getbasetemp()  # of this process; those that share the tests have theirs beside it
+    return crowd.small((own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "small")
 
 
-LONG_FUNCTIONS = pytest.StashKey[dict[str, int]]()
+FIRST = ["test_realdata", "test_interrupted", "test_engine", "test_hard_inputs", "test_faults"]  # minutes each
 
 
-@pytest.fixture(scope="session")
-def long_functions(pytestconfig) -> dict[str, int]:
-    "Collects functions of more than 20 lines, for the report at the end."
-    return pytestconfig.stash.setdefault(LONG_FUNCTIONS, {})
+def pytest_collection_modifyitems(items):
+    "Begin with the longest files: processes that share the files (`-n 2 --dist loadfile`) then end together."
+    items.sort(key=lambda item: FIRST.index(item.path.stem) if item.path.stem in FIRST else len(FIRST))
 
 
-def pytest_terminal_summary(terminalreporter, config):
+def pytest_terminal_summary(terminalreporter):
     "Name the functions that are longer than the style asks for; a report, not a failure."
-    if found := config.stash.get(LONG_FUNCTIONS, {}):
-        longest = sorted(found.items(), key=lambda o: (-o[1], o[0]))
+    told = (o for report in terminalreporter.getreports("passed") for o in report.user_properties)
+    if found := {name: lines for kind, (name, lines) in told if kind == "long function"}:
         terminalreporter.section(f"{len(found)} functions of more than 20 lines")
-        for name, lines in longest[:10]:
+        for name, lines in sorted(found.items(), key=lambda o: (-o[1], o[0]))[:10]:
             terminalreporter.line(f"{lines:4} {name}")

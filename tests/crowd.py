@@ -1,5 +1,6 @@
 """A small table of one's own with a bad group in it, and the workbench that tests make of it."""
 
+import fcntl
 import json
 import shutil
 from dataclasses import dataclass
@@ -28,7 +29,6 @@ class Small:
     table: Path
     fresh: Path
     done: Path
-    seconds: float  # that the turn took
 
 
 def copy(workbench: Path, to: Path) -> Path:
@@ -47,6 +47,20 @@ def make(folder: Path) -> Path:
     assert result.returncode == 0, said(result)
     treat_hard_regions(folder / "a workbench")
     return folder / "a workbench"
+
+
+def small(home: Path) -> Small:
+    "Make both workbenches in `home`, or take those that another process of the same tests has made there."
+    found = Small(home / "crowd.csv", home / "a workbench", home / "done with it")
+    home.mkdir(exist_ok=True)
+    with open(home / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # who comes second waits for the first
+        if not found.done.exists():
+            half = copy(make(home), home / "at work on it")
+            result = failwb("run", cwd=half)
+            assert result.returncode == 0, said(result)
+            half.rename(found.done)
+    return found
 
 
 def treat_hard_regions(root: Path) -> None:

@@ -1,14 +1,18 @@
 """Where things are in this repository, and how tests run its commands."""
 
 import ast
+import io
 import json
 import os
 import shutil
 import subprocess
 import sys
+import time
 from configparser import ConfigParser
+from contextlib import chdir, redirect_stderr, redirect_stdout
 from functools import cache
 from pathlib import Path
+from unittest.mock import patch
 
 import nbformat
 import typer
@@ -86,6 +90,25 @@ def run(*command: str | Path, cwd: Path, timeout: float = 600, **env: str) -> su
 def failwb(*arguments: str | Path, cwd: Path = ROOT, **options) -> subprocess.CompletedProcess:
     "Run `failwb ...` as a user would."
     return run(BIN / "failwb", *arguments, cwd=cwd, **options)
+
+
+def failwb_here(*arguments: str | Path, cwd: Path = ROOT) -> subprocess.CompletedProcess:
+    """Run `failwb ...` in this process, which saves the seconds that another needs to begin.
+
+    An exception of which `main` makes no message passes through, so there is no traceback to look for.
+    """
+    from failwb.cli import main
+
+    words, code = ["failwb", *map(str, arguments)], 0
+    out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2))
+    with patch.dict(os.environ), patch.object(sys, "argv", words), chdir(cwd):
+        with redirect_stdout(out), redirect_stderr(err):
+            try:
+                main()
+            except SystemExit as e:
+                code = e.code or 0
+    time.tzset()  # `main` has set the zone
+    return subprocess.CompletedProcess(words, code, *(o.buffer.getvalue().decode() for o in (out, err)))
 
 
 def said(result: subprocess.CompletedProcess) -> str:

@@ -7,7 +7,7 @@ import sys
 import time
 
 import pytest
-from house import ROOT, commands, copy_workbench, failwb, run, said
+from house import ROOT, commands, copy_workbench, failwb, failwb_here, run, said
 from typer.testing import CliRunner
 
 from failwb.cli import app
@@ -89,7 +89,7 @@ def table(root, text: str):
 )
 def test_a_mistake_is_a_message(tmp_path, prepare, typed, says):
     prepare(tmp_path)
-    result = failwb(*typed, cwd=tmp_path)
+    result = failwb_here(*typed, cwd=tmp_path)
     assert result.returncode == 2, said(result)
     assert says in said(result) and "Traceback" not in result.stdout + result.stderr
 
@@ -112,7 +112,7 @@ def test_an_id_that_nothing_has_is_a_message(out):
     ids=" ".join,
 )
 def test_json_is_for_programs(out, typed):
-    result = failwb(*typed, "--json")
+    result = failwb_here(*typed, "--json")
     assert result.returncode == 0, result.stderr
     assert json.loads(result.stdout)
 
@@ -148,7 +148,7 @@ def test_compare_finds_every_difference(tmp_path, change, code, differ):
     (ours / "deep/b.txt").write_text("b")
     shutil.copytree(ours, theirs)
     change(theirs)
-    result = failwb("compare", ours, theirs, "--json")
+    result = failwb_here("compare", ours, theirs, "--json")
     assert result.returncode == code
     found = json.loads(result.stdout)
     assert found["different"] == len(differ) and found["files"] == differ and found["compared"] >= 2
@@ -156,4 +156,4 @@ def test_compare_finds_every_difference(tmp_path, change, code, differ):
 
 def test_comparing_nothing_is_no_success(tmp_path):
     (tmp_path / "empty").mkdir()
-    assert failwb("compare", tmp_path / "empty", tmp_path / "empty").returncode != 0
+    assert failwb_here("compare", tmp_path / "empty", tmp_path / "empty").returncode != 0

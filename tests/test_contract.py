@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
-from house import ROOT, copy_workbench, failwb, said
+from house import ROOT, copy_workbench, failwb, failwb_here, said
 from typer.testing import CliRunner
 
 from failwb.cli import app
@@ -96,14 +96,14 @@ def test_check_objects_as_a_reviewer_would(root, edits, code, level, says):
 def test_check_counts_the_traffic(bench, out):
     root = bench("data")
     write(root, ("maximum: 110.0", "maximum: 60.0"), ("    - west\n", "    - west\n    - mars\n"))
-    report = json.loads(failwb("contract", "check", "--json", cwd=root).stdout)
+    report = json.loads(failwb_here("contract", "check", "--json", cwd=root).stdout)
     traffic, known = report["traffic"], read_json(out / "validate/summary.json")
     assert traffic["events"] == known["events"] and traffic["passed"] < known["passed"]
     assert traffic["fields"][0]["field"] == "age" and "above the maximum" in traffic["fields"][0]["reasons"]
     objections = {(f["field"], f["what"].split(":")[0].split(" rows")[0]) for f in report["findings"]}
     assert ("region", "never seen, in training or in traffic") in objections
     assert any(field == "age" and "of" in what for field, what in objections), objections
-    assert "pass under it: age stops" in said(failwb("contract", "check", cwd=root))
+    assert "pass under it: age stops" in said(failwb_here("contract", "check", cwd=root))
 
 
 TERM = "    minimum: 6.0\n    maximum: 120.0\n    unit: months\n"
@@ -156,7 +156,7 @@ def test_diff_counts_the_events_that_a_narrower_contract_would_stop(bench):
     root = bench("data")
     write(root, ("minimum: 100.0", "minimum: 5000.0"), ("version: '1.0'", "version: '2'"))
     (root / "old.yaml").write_text(CONTRACT)
-    result = failwb("contract", "diff", "old.yaml", "--json", cwd=root)
+    result = failwb_here("contract", "diff", "old.yaml", "--json", cwd=root)
     report = json.loads(result.stdout)
     amounts = pd.concat([read_table(p) for p in sorted((ROOT / "data/segments").glob("events-*"))])["x.amount"]
     (change,) = report["changes"]
@@ -303,12 +303,12 @@ def second_version(migrations: str = RENAME) -> list[tuple[str, str]]:
 
 def test_old_evidence_is_read_under_its_version_and_migrated(bench, out):
     root = bench("data")
-    assert failwb("contract", "record", cwd=root).returncode == 0
+    assert failwb_here("contract", "record", cwd=root).returncode == 0
     write(root, *second_version())
-    check = failwb("contract", "check", "--json", cwd=root)
+    check = failwb_here("contract", "check", "--json", cwd=root)
     report = json.loads(check.stdout)
     assert check.returncode == 0 and "no checkpoint can answer" in check.stdout, check.stdout
-    result = failwb("validate", "--json", cwd=root)
+    result = failwb_here("validate", "--json", cwd=root)
     assert result.returncode == 0, said(result)
     summary, before = json.loads(result.stdout), read_json(out / "validate/summary.json")
     assert summary["migrated"] == {"1.0": before["passed"]} == report["traffic"]["migrated"]
@@ -321,19 +321,19 @@ def test_old_evidence_is_read_under_its_version_and_migrated(bench, out):
     drift = {(d["field"], d["change"]): d["events"] for d in read_json(root / "out/validate/schema_drift.json")}
     assert drift["salary", "migrated from 1.0: times 0.001"] == before["passed"]
     for verb in ("detect", "split"):
-        assert failwb(verb, cwd=root).returncode == 0
+        assert failwb_here(verb, cwd=root).returncode == 0
     stopped = failwb("enrich", cwd=root)
     assert stopped.returncode == 2 and "takes 'income'" in said(stopped) and "Traceback" not in stopped.stderr
 
 
 def test_a_missing_migration_names_both_versions_and_the_fields(bench):
     root = bench("data")
-    assert failwb("contract", "record", cwd=root).returncode == 0
+    assert failwb_here("contract", "record", cwd=root).returncode == 0
     write(root, *second_version(""))
     for typed in (["validate"], ["contract", "check"]):
-        result = failwb(*typed, cwd=root)
+        result = failwb_here(*typed, cwd=root)
         assert result.returncode == (2 if typed == ["validate"] else 1) and "Traceback" not in result.stderr
         named = r"no migration from '1.0' to '2.0' says how to read [\w, ]*country, income[\w, ]*salary"
         assert re.search(named, said(result)), said(result)
-    drafted = failwb("contract", "diff", cwd=root).stdout
+    drafted = failwb_here("contract", "diff", cwd=root).stdout
     assert '"income": "salary"' in drafted and '"salary": "?"' in drafted and '"default": "bad"' in drafted

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from house import BIN, ONE_THREAD, ROOT, failwb, said
+from house import BIN, ONE_THREAD, ROOT, failwb, failwb_here, said
 
 from failwb.record.tables import read_json
 from failwb.remedy.trial import example_workbench
@@ -116,7 +116,7 @@ def test_plain_papermill_gives_the_bytes_of_the_sample(bench, out):
 
 def test_an_unknown_engine_is_named(shop, tmp_path):
     shutil.copytree(shop, tmp_path / "shop")
-    result = failwb("experiment", "--engine", "forks", cwd=tmp_path / "shop")
+    result = failwb_here("experiment", "--engine", "forks", cwd=tmp_path / "shop")
     assert result.returncode == 2 and "Did you mean 'fork'?" in said(result) and "papermill" in said(result)
 
 

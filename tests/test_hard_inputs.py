@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from crowd import treat_hard_regions
-from house import failwb, said
+from house import failwb, failwb_here, said
 
 from failwb.capture.agent import SPOOL, open_agent
 from failwb.capture.collect import collect
@@ -212,7 +212,9 @@ def made(tmp_path_factory):
     def make(name: str, table: pd.DataFrame, label: str = "y") -> tuple[Path, str]:
         path = home / f"{name}.parquet"
         table.to_parquet(path)
-        result = failwb("init", name, "--table", path.name, "--label", label, "--train", "--owner", "ada", cwd=home)
+        result = failwb_here(
+            "init", name, "--table", path.name, "--label", label, "--train", "--owner", "ada", cwd=home
+        )
         assert result.returncode == 0 and "Traceback" not in result.stderr, said(result)
         return home / name, said(result)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from house import ROOT, failwb, log_of, overlap
+from house import ROOT, failwb, failwb_here, log_of, overlap
 from typer.testing import CliRunner
 
 from failwb.capture.columns import told
@@ -230,7 +230,7 @@ def planted(pattern: dict, rows: pd.DataFrame) -> float:
 @pytest.mark.parametrize("make, form", [(binary, "log.csv"), (three, "log.parquet"), (number, "log.csv")])
 def test_a_log_alone_becomes_a_workbench_that_finds_the_bad_slice(make, form, tmp_path):
     log = write_log(make(2400), tmp_path / form)
-    result = failwb("init", "wb", "--log", log.name, "--subject", "customer", "--json", cwd=tmp_path)
+    result = failwb_here("init", "wb", "--log", log.name, "--subject", "customer", "--json", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     report, root = json.loads(result.stdout), tmp_path / "wb"
     assert report["events"]["new"] == report["labels"]["matched"] == 2400
@@ -282,7 +282,7 @@ def model_comes(wb: Workbench, log: Path) -> None:
 def test_a_workbench_without_its_model_finds_what_it_found_with_it(out, tmp_path):
     "The sample's own log, imported without models and training tables: the strongest patterns are the same rows."
     log, labels = log_of(ROOT, tmp_path)
-    result = failwb(
+    result = failwb_here(
         "init", "wb", "--log", log, "--labels", labels, "--features-prefix", "feat_", "--json", cwd=tmp_path
     )
     assert result.returncode == 0, result.stderr

@@ -4,7 +4,7 @@ import json
 
 import pandas as pd
 import pytest
-from house import ROOT, failwb, out_json, said
+from house import ROOT, failwb, failwb_here, out_json, said
 
 from failwb.record.tables import canonical, read_json, read_table, sha, write_table
 from failwb.workbench import STAGES
@@ -59,7 +59,7 @@ def drop_the_last(root):
 def test_altered_evidence_stops_the_pipeline(bench, tamper, says):
     root = bench("data")
     tamper(root)
-    result = failwb("validate", cwd=root)
+    result = failwb_here("validate", cwd=root)
     assert result.returncode == 2 and "Traceback" not in result.stderr, result.stderr
     assert "data/segments" in said(result) and says in said(result) and "Hint:" in said(result)
 
@@ -108,7 +108,7 @@ def test_a_plan_edited_after_sealing_stops_the_experiment(bench, where):
     root = bench("data", "out/split", "out/propose")
     plan = sorted((root / where).glob("*.json"))[0]
     weaken(plan)
-    result = failwb("experiment", cwd=root)
+    result = failwb_here("experiment", cwd=root)
     assert result.returncode == 2 and "Traceback" not in result.stderr, result.stderr
     assert plan.stem[:12] in said(result) and "altered" in said(result) and "Hint:" in said(result)
 
@@ -123,7 +123,7 @@ def test_an_edited_plan_under_a_new_name_is_not_sealed(bench):
     for path in (root / "out/propose/plans").glob("*.json"):
         if path.name in {p.name for p in sealed_plans(ROOT)}:
             path.unlink()  # only the edited plan is left to run
-    assert failwb("experiment", cwd=root).returncode == 0
+    assert failwb_here("experiment", cwd=root).returncode == 0
     assert [read_json(p)["status"] for p in (root / "out/experiment").glob("*/trial.json")] == ["unsealed"]
 
 
@@ -131,7 +131,7 @@ def test_without_seals_every_trial_is_unsealed_and_nothing_fails(bench):
     root = bench("data", "out/validate", "out/split", "out/discover", "out/diagnose", "out/propose")
     unseal(root)
     for verb in ("experiment", "gate"):
-        result = failwb(verb, cwd=root)
+        result = failwb_here(verb, cwd=root)
         assert result.returncode == 0, result.stderr
     trials = [read_json(p) for p in sorted((root / "out/experiment").glob("*/trial.json"))]
     assert trials and {t["status"] for t in trials} == {"unsealed"}
@@ -146,7 +146,7 @@ def test_unsealed_results_do_not_depend_on_confirm_rows(bench):
 
     def results() -> dict[str, bytes]:
         for verb in ("experiment", "gate"):
-            assert failwb(verb, cwd=root).returncode == 0
+            assert failwb_here(verb, cwd=root).returncode == 0
         return {
             str(p.relative_to(root)): p.read_bytes()
             for v in ("experiment", "gate")
@@ -197,7 +197,7 @@ def test_no_confirm_row_is_in_what_people_search_and_read(out):
 
 def test_a_verdict_can_be_traced_to_its_origins(out):
     verdict = next(v for v in out_json("gate/verdicts.json") if v["verdict"] == "adopt")
-    result = failwb("trace", verdict["plan"][:12], "--json")
+    result = failwb_here("trace", verdict["plan"][:12], "--json")
     assert result.returncode == 0, result.stderr
     text = json.dumps(json.loads(result.stdout))
     plan = read_json(ROOT / f"ledger/plans/{verdict['plan']}.json")
@@ -230,12 +230,12 @@ def test_a_mistake_in_the_parameters_is_named(bench, edit, says):
     root = bench("out/validate", "out/detect")
     path = root / "params.yaml"
     path.write_text(edit(path.read_text()))
-    result = failwb("split", cwd=root)
+    result = failwb_here("split", cwd=root)
     assert result.returncode == 2 and says in said(result) and "Traceback" not in result.stderr, result.stderr
 
 
 def test_a_missing_result_names_the_stage_that_makes_it(bench):
-    result = failwb("split", cwd=bench())
+    result = failwb_here("split", cwd=bench())
     assert result.returncode == 2 and "dvc repro validate" in said(result)
 
 

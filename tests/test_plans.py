@@ -4,13 +4,13 @@ import json
 import shutil
 
 import pytest
-from house import failwb, out_json, said
+from house import failwb, failwb_here, out_json, said
 
 from failwb.record.tables import read_json
 
 
 def plans(root) -> list[dict]:
-    result = failwb("plan", "list", "--json", cwd=root)
+    result = failwb_here("plan", "list", "--json", cwd=root)
     assert result.returncode == 0, said(result)
     return json.loads(result.stdout)["plans"]
 
@@ -37,7 +37,7 @@ def test_the_list_says_where_each_plan_stands(bench):
 def test_a_plan_is_readable_without_statistics(bench):
     root = bench(*PARTS)
     for line in plans(root):
-        result = failwb("plan", "show", line["plan"][:8], cwd=root)
+        result = failwb_here("plan", "show", line["plan"][:8], cwd=root)
         assert result.returncode == 0, said(result)
         for part in (
             "The question",
@@ -54,7 +54,9 @@ def test_a_plan_is_readable_without_statistics(bench):
 
 def test_a_sealed_plan_is_not_amended(bench):
     root = bench(*PARTS)
-    result = failwb("plan", "amend", plans(root)[0]["plan"][:10], "--minimum-effect", "0.2", "--why", "more", cwd=root)
+    result = failwb_here(
+        "plan", "amend", plans(root)[0]["plan"][:10], "--minimum-effect", "0.2", "--why", "more", cwd=root
+    )
     assert result.returncode == 2 and "never changes" in said(result) and "Hint:" in said(result)
     assert not list((root / "ledger/amendments").glob("*.json"))
 
@@ -70,7 +72,7 @@ def test_an_amended_plan_is_proposed_sealed_and_listed(bench):
         "minimum_effect: 0.2\nmargins: {rest: 0.005}\nwhy: Less is not worth a release.\n"
     )
     threshold = read_json(root / f"out/propose/plans/{old}.json")["params"]["threshold"] * 1.01
-    result = failwb(
+    result = failwb_here(
         "plan", "amend", old[:8], "--file", "changes.yaml", "--param", f"threshold={threshold}", "--json", cwd=root
     )
     assert result.returncode == 0, said(result)
@@ -86,11 +88,11 @@ def test_an_amended_plan_is_proposed_sealed_and_listed(bench):
     assert failwb("seal", cwd=root).returncode == 0
     stands = {o["plan"]: (o["status"], o["superseded_by"]) for o in plans(root)}
     assert stands[old] == ("superseded", new) and stands[new] == ("sealed", None)
-    assert "Less is not worth a release" in failwb("plan", "show", new[:8], cwd=root).stdout
+    assert "Less is not worth a release" in failwb_here("plan", "show", new[:8], cwd=root).stdout
     again = {p.name: p.read_bytes() for p in (root / "out/propose").rglob("*.json")}
     assert failwb("propose", cwd=root).returncode == 0
     assert {p.name: p.read_bytes() for p in (root / "out/propose").rglob("*.json")} == again, "sealed, it stays"
-    late = failwb("plan", "amend", new[:8], "--minimum-effect", "0.3", "--why", "more", cwd=root)
+    late = failwb_here("plan", "amend", new[:8], "--minimum-effect", "0.3", "--why", "more", cwd=root)
     assert late.returncode == 2 and "never changes" in said(late)
 
 
@@ -98,5 +100,5 @@ def test_an_unknown_change_is_named(bench):
     root = bench(*PARTS)
     unseal(root)
     (root / "changes.yaml").write_text("alpha: 0.5\nwhy: Quicker.\n")
-    result = failwb("plan", "amend", plans(root)[0]["plan"][:10], "--file", "changes.yaml", cwd=root)
+    result = failwb_here("plan", "amend", plans(root)[0]["plan"][:10], "--file", "changes.yaml", cwd=root)
     assert result.returncode == 2 and "alpha cannot be amended" in said(result) and "minimum_effect" in said(result)

@@ -1,5 +1,7 @@
 """Every remedy on every task that it claims: parameters, a candidate, valid answers, the same ones when saved."""
 
+from functools import cache
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -21,10 +23,21 @@ def test_every_remedy_is_tried_here():
     assert sorted(ADVICE) == sorted(n for n, r in REMEDIES.items() if r.family == "advice")
 
 
+@pytest.fixture(scope="module")
+def claimed(tmp_path_factory):
+    "The case of a remedy and a task, and the parameters that the remedy finds in it; looking for them takes long."
+
+    @cache
+    def found(name: str, task: str):
+        case = case_for(name, task, tmp_path_factory.mktemp(f"{name}-{task}"))
+        return case, settle(REMEDIES[name].parameters(case))
+
+    return found
+
+
 @pytest.mark.parametrize("name, task", CLAIMED)
-def test_a_remedy_gives_a_candidate_that_answers_and_can_be_kept(name, task, tmp_path):
-    remedy, case = REMEDIES[name], case_for(name, task, tmp_path)
-    params = settle(remedy.parameters(case))
+def test_a_remedy_gives_a_candidate_that_answers_and_can_be_kept(name, task, claimed, tmp_path):
+    remedy, (case, params) = REMEDIES[name], claimed(name, task)
     canonical(params)  # what a plan is made of
     model = remedy.build(case, params, seed=1)
     answers = said(model, case)
@@ -56,16 +69,16 @@ do_nothing fallback jtt label_shift_correction oversample recalibrate recent_win
 
 
 @pytest.mark.parametrize("name", MENDS.split())
-def test_a_remedy_mends_what_it_is_for(name, tmp_path):
+def test_a_remedy_mends_what_it_is_for(name, claimed):
     "On the half of the subjects that taught nothing, where the wrong thing was planted strongly."
     from failwb.remedy.remedies import earlier_and_later, halves
 
-    remedy, case = REMEDIES[name], case_for(name, "binary", tmp_path)
+    remedy, (case, params) = REMEDIES[name], claimed(name, "binary")
     teacher, judges = earlier_and_later(case) if name == "label_shift_correction" else halves(case)
     judges = judges[inside(case, judges)]
     loss = "log_loss" if name == "label_shift_correction" else "error"  # it is too sure to turn an answer
     served = served_loss(case, judges)[loss].mean()
-    model = remedy.build(teacher, settle(remedy.parameters(case)), seed=1)
+    model = remedy.build(teacher, params, seed=1)
     mended = predict_loss(model, judges, case)[loss].mean()
     assert mended < served - 0.01
 
@@ -90,9 +103,9 @@ def test_a_remedy_finds_nothing_to_mend_where_nothing_is_wrong(name):
 
 
 @pytest.mark.parametrize("name, task", [(n, t) for n, (_, tasks, _) in ADVICE.items() for t in tasks])
-def test_advice_says_what_to_do_and_what_it_would_save(name, task, tmp_path):
-    case, remedy = case_for(name, task, tmp_path), REMEDIES[name]
-    told = remedy.expected(case, settle(remedy.parameters(case)))
+def test_advice_says_what_to_do_and_what_it_would_save(name, task, claimed):
+    remedy, (case, params) = REMEDIES[name], claimed(name, task)
+    told = remedy.expected(case, params)
     assert told["saved"] >= 0 and np.isfinite(told["saved"]) and told["reason"].endswith(".")
     assert not hasattr(remedy, "build")
 

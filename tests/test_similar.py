@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import skops.io
 import yaml
-from house import failwb, run, said
+from house import failwb_here, run, said
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -200,7 +200,7 @@ def teams(tmp_path_factory) -> Teams:
 
 def take(root: Path, source: Path, name: str, code: int = 0) -> dict:
     "Import by the command, and return what it says."
-    result = failwb("import-catalog", source, "--as", name, "-C", root, "--json")
+    result = failwb_here("import-catalog", source, "--as", name, "-C", root, "--json")
     assert result.returncode == code and "Traceback" not in result.stderr, said(result)
     return json.loads(result.stdout) if code == 0 else {"says": said(result)}
 
@@ -224,7 +224,7 @@ def test_two_models_with_one_fault_know_each_other_and_what_helped(teams, tmp_pa
     [page] = [p for p in (home / "out/document/patterns").glob("*.html") if p.name != "index.html"]
     text = page.read_text(encoding="utf-8")
     assert "Seen before, and elsewhere" in text and "Unit fix: adopt" in text
-    assert "Tried there: Unit fix: adopt" in failwb("summary", "-C", home).stdout
+    assert "Tried there: Unit fix: adopt" in failwb_here("summary", "-C", home).stdout
     import failwb as lab
 
     assert "berlin" in repr(lab.open(home).patterns[0].similar())
