@@ -7,7 +7,9 @@ import pytest
 import yaml
 from house import ROOT, commands, failwb, notebooks, read_notebook, room, settings
 
-from failwb.record.plugins import known
+from failwb.publish.reference import TASK_WORDS
+from failwb.publish.worked import WORKED
+from failwb.record.plugins import known, tasks_of
 from failwb.record.taxonomy import SCALES, describe
 
 PAGES = {name: (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")}
@@ -106,6 +108,19 @@ def test_the_site_explains_a_term(site, scale, term):
 @pytest.mark.parametrize("name, remedy", known("remedy").items())
 def test_the_site_has_a_page_for_a_remedy(site, name, remedy):
     assert remedy.term.lower() in site.lower() and " ".join(remedy.trade_off.split()) in site
+
+
+@pytest.mark.parametrize("name, remedy", known("remedy").items())
+def test_a_remedy_s_page_says_everything(out, name, remedy):
+    page = (out / f"document/reference/remedies/{name}.html").read_text(encoding="utf-8")
+    text = " ".join(unescape(re.sub(r"<[^>]+>", " ", page)).replace("\u2019", "'").split())
+    words = [getattr(remedy, field) for field in ("when", "library", "trade_off", "rollback", "source", "risk")]
+    words += [*remedy.ranges, *remedy.ranges.values(), *map(TASK_WORDS.get, tasks_of(remedy))]
+    words += [WORKED[name]["wrong"].replace("*", ""), remedy.term]
+    said = "".join(text.split()).lower()  # markup stands between words of a sentence
+    missing = [w for w in words if "".join(w.split()).lower() not in said]
+    assert missing == []
+    assert all(f'id="{section}"' in page for section in ("parameters", "an-example", "how-it-did-here"))
 
 
 def test_the_figures_in_the_readme_are_printed_by_a_command(out):

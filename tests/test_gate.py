@@ -7,7 +7,9 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+from house import failwb, said
 
 from failwb.record.tables import settle
 from failwb.remedy.gate import verdicts_of
@@ -112,3 +114,44 @@ def test_the_run_ends_with_its_figures():
     named = json.loads(done.stdout.splitlines()[-1])
     assert done.returncode == (1 if named["promises_broken"] else 0), done.stderr
     assert named["cells"] == 40 and named["experiments_per_cell"] == 20 and named["error_type_one"] < 0.25
+
+
+def signer(root: Path, name: str) -> str:
+    "Make a key for `name`; return its line for the file of allowed signers."
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", root / name], check=True)
+    return f'{name} namespaces="failwb" ' + (root / f"{name}.pub").read_text()
+
+
+def test_approvals_are_signed_and_age_and_hold_for_one_content(bench):
+    "The commands of the sample: a request is approved by people who may, until it changes or their word is too old."
+    root = bench("out/experiment", "out/propose", "out/discover", "out/validate", "out/gate")
+    change = sorted((root / "out/gate/changes").glob("*.json"))[0]
+    told = root / "out/validate/summary.json"
+
+    def asked(as_of: str = "2026-06-01T00:00:00+00:00") -> dict:
+        "The request as the gate writes it while the newest prediction is of `as_of`."
+        told.write_text(json.dumps(json.loads(told.read_text()) | {"as_of": as_of}))
+        assert failwb("gate", cwd=root).returncode == 0
+        return json.loads(change.read_text())
+
+    before = asked()
+    assert (before["status"], before["approvals"]["valid"]) == ("proposed", 0)
+    people = ["ada", "bob"][: before["approvals"]["needed"]]
+    lines = [signer(root, name) for name in people]
+    for name in people:
+        given = failwb("approve", change.stem[:12], "--key", root / name, "--as", name, cwd=root)
+        assert given.returncode == 0 and "It counts once" in said(given)
+    assert asked()["status"] == "proposed"  # signed, by nobody whom the team has allowed
+    (root / "ledger/approvals/allowed_signers").write_text("".join(lines))
+    agreed = asked()
+    assert agreed["status"] == "approved" and agreed["signed"] and "of them count." in agreed["approvals"]["note"]
+    assert agreed["approvals"]["content"] == before["approvals"]["content"]
+    days = agreed["approvals"]["days"]
+    now = pd.Timestamp.now(tz="UTC")
+    assert asked(str(now + pd.Timedelta(days=days - 1)))["status"] == "approved"
+    old = asked(str(now + pd.Timedelta(days=days + 1)))
+    assert old["status"] == "proposed" and f"it is older than {days} days" in old["approvals"]["note"]
+    trial = root / f"out/experiment/{change.stem}/trial.json"
+    trial.write_text(json.dumps(json.loads(trial.read_text()) | {"units": 100}))  # another figure: another request
+    other = asked()
+    assert other["status"] == "proposed" and "earlier content" in other["approvals"]["note"]

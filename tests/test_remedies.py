@@ -5,12 +5,13 @@ from functools import cache
 import numpy as np
 import pandas as pd
 import pytest
-from ailing import ADVICE, CLAIMED, REMEDIES, SPARED, WRONG, case_for, said, save
+from ailing import ADVICE, CLAIMED, REMEDIES, SPARED, WRONG, case_for, said, save, worked
 
 from failwb.models.burden import operations
 from failwb.models.checkpoint import load_checkpoint
 from failwb.models.foreign import last_step
 from failwb.models.outputs import line_of
+from failwb.publish.worked import WORKED
 from failwb.record.plugins import Reject, check_plugin
 from failwb.record.tables import canonical, settle
 from failwb.record.taxonomy import CATEGORIES
@@ -117,3 +118,11 @@ def test_a_remedy_says_what_people_ask(name):
     assert remedy.name == name and set(remedy.categories) <= {c for family in CATEGORIES.values() for c in family}
     said = [remedy.what, remedy.when, remedy.trade_off, remedy.rollback, remedy.source]
     assert all(text.endswith(".") for text in said), said
+
+
+@pytest.mark.parametrize("name", REMEDIES)
+def test_the_example_on_a_remedy_s_page_is_what_comes_out(name, tmp_path):
+    told, found = dict(WORKED[name]), worked(name, tmp_path)
+    found["params"] = {key: value for key, value in found["params"].items() if key != "sha256"}
+    assert told.pop("wrong").endswith(".") and told == found
+    assert set(found["params"]) <= set(REMEDIES[name].ranges), "a parameter that the page does not explain"

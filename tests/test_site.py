@@ -11,7 +11,7 @@ import pytest
 from house import ROOT, out_json
 
 from failwb.record.contract import load_contract
-from failwb.record.tables import read_table
+from failwb.record.tables import read_json, read_table
 
 LOADS = {"src", "srcset", "poster", "action", "formaction"}  # attributes that make a browser fetch something
 
@@ -262,3 +262,22 @@ def test_the_map_names_no_failure(site, out):
     assert "&quot;ids&quot;:[]" in guide  # a notebook's map names them; published, it does not
     confirm = read_table(out / "split/confirm.parquet", ["event_id"])["event_id"]
     assert not set(read_table(out / "map/points.parquet")["event_id"]) & set(confirm)
+
+
+def test_the_trade_offs_of_every_tested_pattern_are_drawn_and_listed(site):
+    "A picture with a text of its own, and the table behind it: on the pattern's page, and on that of each experiment."
+    plans = {p.stem: read_json(p) for p in sorted((ROOT / "out/propose/plans").glob("*.json"))}
+    remedies, seen = out_json("propose/remedies.json"), []
+    for id, plan in plans.items():
+        simulated = [r for r in remedies if r["pattern"] == plan["pattern"] and r["effect"] is not None]
+        for path in (site / f"patterns/{plan['pattern'][:12]}.html", site / f"experiments/{id[:12]}.html"):
+            page = path.read_text(encoding="utf-8")
+            picture = re.search(r'<div class="fw-plane"><svg[^>]*role="img" aria-label="([^"]+)"><title>', page)
+            assert picture and "Pareto front" in picture[1]
+            drawn = page[picture.start() : page.index("</svg>", picture.start())]
+            assert drawn.count("<circle") + drawn.count("<rect") == 3 * len(simulated) > 3
+            rows = page[picture.end() :].split("<tbody>")[1].split("</tbody>")[0]
+            assert rows.count("<tr") == len(simulated) and "The served model" in rows
+            assert f"{next(r['bytes'] for r in simulated if r['remedy'] == plan['remedy']):,}" in rows
+            seen.append(path)
+    assert len(seen) >= 6
