@@ -162,6 +162,7 @@ def written(root: Path, traffic: Traffic, planted: Planted, seed: int) -> pd.Dat
     }
     for name, table in tables.items():
         write_table(table, root / f"out/validate/{name}.parquet")
+    write_json({"as_of": traffic.time.max().isoformat()}, root / "out/validate/summary.json")
     write_json({"schema": 1, "segments": []}, root / "data/segments/manifest.json")
     return events
 

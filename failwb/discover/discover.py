@@ -164,9 +164,10 @@ def search_claims(ground: Ground, levels: Levels, search: SliceSearch, maximum_p
     while len(claims) < maximum_patterns:
         here = ground[left]
         best, left_out = search.fit(here.codes, here.loss).slices_, max(left_out, search.left_out_)
-        options = [widen(best[0].spans, here, last, surprise, floors["minimum_lift"]), best[0].spans] if best else []  # the whole fault, else the slice alone
-        parts = ((spans, in_spans(ground.codes, spans)) for spans in options)
-        spans, inside = next(((s, own) for s, own in parts if is_claim(ground, left & own, left & ~own, slices, floors)), (None, None))
+        lift = floors["minimum_lift"]
+        options = [(widen(best[0].spans, here, last, surprise, lift), lift), (best[0].spans, lift**2)] if best else []  # the whole fault, else the slice alone, if it stands out twice
+        parts = ((spans, in_spans(ground.codes, spans), least) for spans, least in options)
+        spans, inside = next(((s, own) for s, own, least in parts if is_claim(ground, left & own, left & ~own, slices, floors | {"minimum_lift": least})), (None, None))
         if spans is None:
             break
         rows, left = left & inside, left & ~inside
