@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from failwb.cli import app
 from failwb.workbench import STAGES
 
-LIVE = ["run", "seal", "round close", "promote", "collect", "import", "sample", "init", "dataset", "lock"]
+LIVE = ["approve", "run", "seal", "round close", "promote", "collect", "import", "sample", "init", "dataset", "lock"]
 LIVE += ["contract record", "checkpoint add", "checkpoint list", "rollout", "import-catalog", "plan amend"]
 LOOK = ["trace", "summary", "check", "compare", "glossary", "doctor", "regress", "change"]
 LOOK += ["contract check", "contract diff", "contract infer", "plan list", "plan show"]
