@@ -68,6 +68,7 @@ def table(n: int, seed: int, late: bool):
 
 SETS = """
 import json, sys
+from collections import Counter
 from failwb.signals.bins import frame_blocks, merged, parquet_blocks, read_reference, reference_bytes, reference_of
 from failwb.signals.distances import shift_of
 import pyarrow.parquet as pq
@@ -95,10 +96,12 @@ print(json.dumps(shift_of(reference, reference.of(parquet_blocks(now, texts)))))
 PARTS = (
     SETS
     + """
-reference, parts, held = read_reference(stored), [[] for _ in range(50)], 0
-for i, block in enumerate(parquet_blocks(now, texts, rows=7919)):
-    parts[i % 50].append(reference.of([block]))
-print(json.dumps(merged(merged(p) for p in reversed(parts) if p) == reference.of(parquet_blocks(now, texts))))
+reference, parts, seen = read_reference(stored), [[] for _ in range(50)], Counter()
+for block in parquet_blocks(now, texts, rows=7919):  # column by column
+    [name] = block
+    parts[seen[name] % 50].append(block)
+    seen[name] += 1
+print(json.dumps(merged(reference.of(p) for p in reversed(parts)) == reference.of(parquet_blocks(now, texts))))
 """
 )
 
