@@ -1,5 +1,6 @@
 """Other tools on the rows of a case, scored as the loop is. What one cannot do stays an empty cell."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -8,13 +9,17 @@ import pandas as pd
 
 from failwb.faults.world import expected_error, oracle
 from failwb.record.predicate import match
-from failwb.record.tables import features, read_table, write_json, write_table
+from failwb.record.tables import canonical, features, file_sha, read_json, read_table, sha, write_json, write_table
 
 from .. import peers
 from . import score
 from .loop import Planted, Traffic, Turn
 
 LIMIT = 120  # CPU seconds of one tool on one case
+KEPT = Path(__file__).resolve().parents[2] / ".failwb/cache/peers"  # their answers, by what they were shown
+
+
+SHOWN = ("reference.parquet", "open.parquet", "confirm.parquet", "task.json")
 
 
 def exchanged(folder: Path, root: Path, done: Turn, planted: Planted) -> None:
@@ -65,11 +70,27 @@ def repaired(scores: pd.DataFrame, root: Path, traffic: Traffic, planted: Plante
     return {"worse": float((then - now).mean()), "faults": each}
 
 
+def answered(name: str, folder: Path) -> dict[str, Any]:
+    "Return what the peer `name` says about the rows in `folder`; it is asked once about the same rows, whatever the loop has become since."
+    shown = {p.name: file_sha(p) for p in (folder / f for f in SHOWN)}
+    code = [(peers.HERE / f"adapters/{n}.py").read_text(encoding="utf-8") for n in (name, "exchange")]
+    place = KEPT / sha(canonical([shown, code, peers.available()[name], LIMIT]))[:16]
+    scores = f"{name}.scores.parquet"
+    if not (place / "said.json").is_file():
+        said = peers.run(name, folder, LIMIT)
+        place.mkdir(parents=True, exist_ok=True)
+        if "remedy" in said:
+            shutil.copy(folder / said["remedy"]["scores"], place / scores)
+        write_json(said, place / "said.json")
+    said = read_json(place / "said.json")
+    return said | {"remedy": {"scores": str(place / scores)}} if "remedy" in said else said
+
+
 def told_by(
     name: str, folder: Path, root: Path, done: Turn, planted: Planted, traffic: Traffic, masks: list[np.ndarray]
 ) -> dict[str, Any]:
     "Return what the peer `name` is scored by; `failed` with the reason where it could not do it."
-    said = peers.run(name, folder, LIMIT)
+    said = answered(name, folder)
     told: dict[str, Any] = {k: said[k] for k in ("seconds", "peak_mib", "failed") if k in said}
     failed = (done.rows["loss"] == 1).to_numpy()
     if "patterns" in said:
@@ -82,7 +103,7 @@ def told_by(
             set(planted.flipped),
         )
     if "remedy" in said:
-        told["remedy"] = repaired(pd.read_parquet(folder / said["remedy"]["scores"]), root, traffic, planted)
+        told["remedy"] = repaired(pd.read_parquet(said["remedy"]["scores"]), root, traffic, planted)
     return told
 
 
