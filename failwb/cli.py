@@ -112,16 +112,21 @@ def run(policy: Annotated[str, typer.Option(help="Who seals the plans: auto.")] 
 
 
 @app.command(rich_help_panel=LIVE)
-def seal(policy: Annotated[str, typer.Option(help="Who seals: auto.")] = "auto", workbench: InFolder = Path("."), as_json: AsJson = False) -> None:
-    """Seal the proposed plans, so that the next `dvc repro` may open the held-out rows for them.
+def seal(
+    policy: Annotated[str, typer.Option(help="Who seals: auto.")] = "auto",
+    author: Annotated[str | None, typer.Option("--as", help="Your name, as in ledger/approvals/allowed_signers.", show_default="your user name")] = None,
+    workbench: InFolder = Path("."),
+    as_json: AsJson = False,
+) -> None:
+    """Seal the proposed plans, so that the next `dvc repro` may open the held-out rows for them. Whoever seals is the author of what comes of it, and cannot approve that alone.
 
-    Example: `failwb seal && dvc repro`
+    Example: `failwb seal --as ada@example.org && dvc repro`
     """
     from failwb.remedy.rounds import seal as seal_plans
 
     wb = _workbench(workbench)
     with _holding(wb, "seal"):
-        _show(seal_plans(wb, policy), as_json, title="sealed")
+        _show(seal_plans(wb, policy, author), as_json, title="sealed")
 
 
 @round_app.command("close")
@@ -392,10 +397,12 @@ def approve(
 def promote(
     plan: Annotated[str, typer.Argument(help="An adopted plan; the first characters of its id will do.")],
     version: Annotated[str | None, typer.Option(help="Name of the new checkpoint.", show_default="the next free number")] = None,
+    unapproved: Annotated[str | None, typer.Option(metavar="REASON", help="Why it ships although its change request is not approved; the ledger keeps it with your name.")] = None,
+    author: Annotated[str | None, typer.Option("--as", help="Your name for the ledger.", show_default="your user name")] = None,
     workbench: InFolder = Path("."),
     as_json: AsJson = False,
 ) -> None:
-    """Make the candidate of an adopted plan a checkpoint in data/checkpoints, to be served.
+    """Make the candidate of an adopted plan, whose change request is approved, a checkpoint in data/checkpoints, to be served.
 
     Example: `failwb promote 262ad6ef --version v3 && git add ledger data.dvc`
     """
@@ -403,7 +410,7 @@ def promote(
     from failwb.remedy.promote import promote as put
 
     wb = _workbench(workbench)
-    result = put(wb, plan, version)
+    result = put(wb, plan, version, author, unapproved)
     track_data(wb.root)
     _show(result, as_json, title="promoted")
     if result["builds_not_on"]:

@@ -52,7 +52,7 @@ class Stage:
     verb: str
     run: Callable[..., dict[str, Any]]  # returns file name under out/<verb>/ -> table, JSON value, text or bytes
     desc: str  # one line; `dvc stage list` shows it
-    reads: dict[str, str]  # argument -> path under the workbench; "@track", "@out", "@criteria" and "@summaries" are given by the edge
+    reads: dict[str, str]  # argument -> path under the workbench; "@track", "@out", "@criteria", "@summaries" and "@<verb>", another stage's parameters, are given by the edge
     code: tuple[str, ...] = ()  # files of the source tree, beside the import closure, that the result depends on
     plots: tuple[str, ...] = ()  # outputs for `dvc plots show`
 
@@ -69,6 +69,11 @@ class Stage:
     def deps(self) -> list[str]:
         "Paths whose change means that the stage must run again; caches and the edge's gifts are none."
         return sorted({_dependency(p) for p in self.reads.values() if not p.startswith(("@", ".failwb"))} | set(self.summaries.values()))
+
+    @property
+    def borrowed(self) -> dict[str, str]:
+        "The sections of other stages in params.yaml that the stage reads beside its own: `@verb` -> verb."
+        return {p: p[1:] for p in self.reads.values() if p[0] == "@" and p[1:] in STAGES}
 
     @property
     def summaries(self) -> dict[str, str]:
@@ -177,8 +182,16 @@ class Workbench:
         return {".parquet": read_table, ".json": read_json}.get(path.suffix, lambda p: p.read_text(encoding="utf-8"))(path)
 
 # %% ../nbs/01_workbench.ipynb #3802184f
+def _section(wb: Workbench, verb: str) -> dict[str, Any]:
+    "Return the parameters of the stage `verb`, checked by what it declares."
+    section = wb.params.get(verb) or {}
+    check_params(load_stage(verb), section)
+    return section
+
+
 def _arguments(wb: Workbench, stage: Stage, out: Path) -> dict[str, Any]:
     given = {"@track": wb.progress, "@out": out, "@criteria": wb.params.get("criteria"), "@summaries": {v: wb.read(p) for v, p in stage.summaries.items()}}
+    given |= {mark: _section(wb, verb) for mark, verb in stage.borrowed.items()}
     return {name: given[path] if path in given else wb.read(path) for name, path in stage.reads.items()}
 
 
@@ -231,7 +244,7 @@ def stage_entry(stage: Stage, installed: bool) -> dict[str, Any]:
     "Return the entry of `stage` in dvc.yaml."
     files = [] if installed else [m.replace(".", "/") + ".py" for m in import_closure(stage.module)] + list(stage.code)
     reads = [d for d in stage.deps if not (installed and d.startswith("nbs/"))]  # notebooks are failwb's own tree
-    params: list[Any] = ([stage.verb] if stage.parameters else []) + (["criteria"] if "@criteria" in stage.reads.values() else [])
+    params: list[Any] = ([stage.verb] if stage.parameters else []) + list(stage.borrowed.values()) + (["criteria"] if "@criteria" in stage.reads.values() else [])
     entry: dict[str, Any] = {"desc": stage.desc, "cmd": f"failwb {stage.verb}", "deps": sorted({*reads, *files})}
     if params or installed:
         entry["params"] = params + ([{LOCK: [stage.verb]}] if installed else [])

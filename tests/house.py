@@ -116,6 +116,13 @@ def said(result: subprocess.CompletedProcess) -> str:
     return " ".join((result.stdout + result.stderr).split())
 
 
+def signer(root: Path, name: str) -> str:
+    "Make an SSH key for `name` in `root`; return its line for the file of allowed signers."
+    made = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", root / name]
+    subprocess.run(made, check=True, capture_output=True)
+    return f'{name} namespaces="failwb" ' + (root / f"{name}.pub").read_text()
+
+
 def copy_workbench(to: Path, *parts: str) -> Path:
     "Copy the decisions of the sample workbench to `to`, and the named `parts` (data, out/split, ...) with them."
     to.mkdir(parents=True)

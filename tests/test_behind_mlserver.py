@@ -29,7 +29,8 @@ def promoted(tmp_path_factory, out) -> tuple[Path, dict[str, dict]]:
     parts = ("data", "out/propose/plans", "out/experiment", "out/gate", "out/split")
     root = copy_workbench(tmp_path_factory.mktemp("promoted") / "bench", *parts)
     adopted = {v["remedy"]: v["plan"] for v in out_json("gate/verdicts.json") if v["verdict"] == "adopt"}
-    return root, {remedy: promote(Workbench(root), plan) for remedy, plan in sorted(adopted.items())}
+    ships = {"unapproved": "To serve it"}
+    return root, {remedy: promote(Workbench(root), plan, **ships) for remedy, plan in sorted(adopted.items())}
 
 
 def served_from(folder: Path, **changes) -> dict:

@@ -10,11 +10,12 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import pandas as pd
 import psutil
 import pytest
 from house import BIN, ONE_THREAD, ROOT, failwb, failwb_here, said
 
-from failwb.record.tables import read_json, write_json
+from failwb.record.tables import read_json, write_json, write_table
 from failwb.remedy.trial import example_workbench
 from failwb.vault.ledger import Ledger
 
@@ -198,8 +199,14 @@ def test_a_trial_that_breaks_a_limit_was_not_run(done, shop, tmp_path):
     trials = [read_json(p) for p in sorted((root / "out/experiment").glob("*/trial.json"))]
     assert {t["status"] for t in trials} == {"not-run"} and len(trials) == PLANS
     assert all("memory limit (20 MB)" in t["message"] and "Hint:" in t["message"] for t in trials)
-    for name, content in (("discover/patterns", []), ("propose/remedies", []), ("validate/summary", {"as_of": None})):
+    for name, content in (
+        ("discover/patterns", []),
+        ("diagnose/causes", []),
+        ("propose/remedies", []),
+        ("validate/summary", {"as_of": None}),
+    ):
         write_json(content, root / f"out/{name}.json")
+    write_table(pd.DataFrame({"event_id": ["a"], "pattern": ["west"]}), root / "out/discover/membership.parquet")
     assert failwb("gate", cwd=root).returncode == 0
     assert {v["verdict"] for v in read_json(root / "out/gate/verdicts.json")} == {"not-run"}
     closed = failwb("round", "close", cwd=root)

@@ -9,13 +9,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from house import failwb, said
+import yaml
+from house import failwb, said, signer
 
-from failwb.record.tables import settle
+from failwb.record.tables import read_json, read_table, settle
+from failwb.record.taxonomy import SEVERITIES
 from failwb.remedy.gate import verdicts_of
 from failwb.remedy.sequential import monitor
 from failwb.remedy.statistics import noninferior, sign_flip
 from failwb.remedy.trial import compare, example_workbench, open_trial, run_trial
+from failwb.vault.ledger import entries_in
+from failwb.workbench import Workbench
 
 ROOT = Path(__file__).parents[1]
 spec = importlib.util.spec_from_file_location("benchmark_gate", ROOT / "benchmarks/gate.py")
@@ -57,10 +61,19 @@ def test_the_benchmark_judges_as_a_trial_does(tmp_path):
     assert whole == part and whole["verdict"] == "adopt"
 
 
-@pytest.mark.parametrize("metric, effect, rows, events", [
-    ("error", "none", 60, 1), ("error", "none", 150, 5), ("error", "large", 150, 1), ("error", "harmful", 400, 5),
-    ("cost", "traded", 1000, 1), ("log_loss", "traded", 150, 1), ("brier", "none", 150, 5),
-    ("absolute_error", "none", 60, 1)])
+@pytest.mark.parametrize(
+    "metric, effect, rows, events",
+    [
+        ("error", "none", 60, 1),
+        ("error", "none", 150, 5),
+        ("error", "large", 150, 1),
+        ("error", "harmful", 400, 5),
+        ("cost", "traded", 1000, 1),
+        ("log_loss", "traded", 150, 1),
+        ("brier", "none", 150, 5),
+        ("absolute_error", "none", 60, 1),
+    ],
+)
 def test_promises_of_a_cell(metric, effect, rows, events):
     source = bench.world(metric, effect, events, 4000)
     found = bench.cell(metric, effect, rows, events, 400, source, bench.rest(4000, events, 400))
@@ -68,13 +81,30 @@ def test_promises_of_a_cell(metric, effect, rows, events):
     assert not broken, broken
 
 
-@pytest.mark.parametrize("change, name", [
-    ({"effect": "none", "seen": 0.10}, "p at most alpha"), ({"effect": "harmful", "adopt": 0.10}, "no false adoption"),
-    ({"effect": "large", "planned": 0.9, "seen": 0.7}, "power as planned"), ({"covered": 0.88}, "interval"),
-    ({"powered": False, "adopt": 0.01}, "fewer rows")])
+@pytest.mark.parametrize(
+    "change, name",
+    [
+        ({"effect": "none", "seen": 0.10}, "p at most alpha"),
+        ({"effect": "harmful", "adopt": 0.10}, "no false adoption"),
+        ({"effect": "large", "planned": 0.9, "seen": 0.7}, "power as planned"),
+        ({"covered": 0.88}, "interval"),
+        ({"powered": False, "adopt": 0.01}, "fewer rows"),
+    ],
+)
 def test_a_broken_promise_is_named(change, name):
-    found = {"metric": "error", "effect": "small", "rows": 150, "events": 1, "powered": True, "needed": 120,
-             "planned": 0.3, "seen": 0.3, "covered": 0.95, "adopt": 0.0, "harmful": 0.0}
+    found = {
+        "metric": "error",
+        "effect": "small",
+        "rows": 150,
+        "events": 1,
+        "powered": True,
+        "needed": 120,
+        "planned": 0.3,
+        "seen": 0.3,
+        "covered": 0.95,
+        "adopt": 0.0,
+        "harmful": 0.0,
+    }
     assert all(promise.kept for promise in bench.of_cell(found, 2000))
     broken = [promise for promise in bench.of_cell(found | change, 2000) if not promise.kept]
     assert len(broken) == 1 and name in broken[0].name and "150 rows" in broken[0].where
@@ -116,15 +146,20 @@ def test_the_run_ends_with_its_figures():
     assert named["cells"] == 40 and named["experiments_per_cell"] == 20 and named["error_type_one"] < 0.25
 
 
-def signer(root: Path, name: str) -> str:
-    "Make a key for `name`; return its line for the file of allowed signers."
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", root / name], check=True)
-    return f'{name} namespaces="failwb" ' + (root / f"{name}.pub").read_text()
+READ = ("out/experiment", "out/propose", "out/discover", "out/diagnose", "out/split", "out/validate", "out/gate")
+
+
+def must(root: Path, names: list[str]) -> None:
+    "Let `gate.must_sign` name these people at every severity."
+    path = root / "params.yaml"
+    params = yaml.safe_load(path.read_text())
+    params["gate"]["must_sign"] = dict.fromkeys(SEVERITIES, names)
+    path.write_text(yaml.safe_dump(params))
 
 
 def test_approvals_are_signed_and_age_and_hold_for_one_content(bench):
     "The commands of the sample: a request is approved by people who may, until it changes or their word is too old."
-    root = bench("out/experiment", "out/propose", "out/discover", "out/validate", "out/gate")
+    root = bench(*READ)
     change = sorted((root / "out/gate/changes").glob("*.json"))[0]
     told = root / "out/validate/summary.json"
 
@@ -136,6 +171,7 @@ def test_approvals_are_signed_and_age_and_hold_for_one_content(bench):
 
     before = asked()
     assert (before["status"], before["approvals"]["valid"]) == ("proposed", 0)
+    must(root, [])
     people = ["ada", "bob"][: before["approvals"]["needed"]]
     lines = [signer(root, name) for name in people]
     for name in people:
@@ -155,3 +191,39 @@ def test_approvals_are_signed_and_age_and_hold_for_one_content(bench):
     trial.write_text(json.dumps(json.loads(trial.read_text()) | {"units": 100}))  # another figure: another request
     other = asked()
     assert other["status"] == "proposed" and "earlier content" in other["approvals"]["note"]
+
+
+def test_nobody_approves_alone_what_they_sealed_and_severity_says_whose_word_it_takes(bench):
+    root = bench(*READ, "out/catalog")
+    contract, [seal] = Workbench(root).contract, entries_in(root / "ledger/seals")
+    plan = min(read_json(p)["plan"] for p in (root / "out/gate/changes").glob("*.json"))
+
+    def asked() -> dict:
+        assert failwb("gate", cwd=root).returncode == 0
+        return read_json(root / f"out/gate/changes/{plan}.json")
+
+    def agree(name: str) -> None:
+        assert failwb("approve", plan[:12], "--key", root / name, "--as", name, cwd=root).returncode == 0
+
+    before, graded = asked(), read_table(root / "out/catalog/patterns.parquet").set_index("pattern")["severity"]
+    assert before["severity"] == graded[before["pattern"]] and before["approvals"]["must_sign"] == [contract.owner]
+    people = [f"{seal['author']}@bank.example", "bob", contract.owner]
+    lines = [signer(root, name) for name in people]
+    (root / "ledger/approvals/allowed_signers").write_text("".join(lines))
+    agree(people[0])
+    must(root, [])
+    alone = asked()
+    assert alone["status"] == "proposed" and alone["approvals"]["valid"] == 1
+    assert f"somebody other than {seal['author']}, who sealed the plan" in alone["approvals"]["note"]
+    agree("bob")
+    assert asked()["status"] == "approved"
+    must(root, ["owner"])
+    unmet = asked()
+    assert (unmet["status"], unmet["approvals"]["valid"]) == ("proposed", 2)
+    assert unmet["approvals"]["missing"] == [
+        f"an approval of {contract.owner}, as severity {unmet['severity']} asks for"
+    ]
+    page = (root / f"out/gate/changes/{plan}.md").read_text()
+    assert "**Status: proposed.**" in page and f"one of them by {contract.owner}" in page
+    agree(contract.owner)
+    assert asked()["status"] == "approved"

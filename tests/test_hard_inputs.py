@@ -421,6 +421,7 @@ PARAMS = [  # verb, key, value, what the message must say
     ("propose", "margins", "{global: 0.01}", "rest"),
     ("catalog", "severity", "[30, 8, 2, 0.5]", "above the one before"),
     ("gate", "signatures", "{low: 1}", "with low, medium, high"),
+    ("gate", "must_sign", "{S0: [], S1: [], S2: [], S3: owner, S4: [owner]}", "a list of none or more, each a text"),
     ("experiment", "jobs", "0", "from 1"),
 ]  # fmt: skip
 

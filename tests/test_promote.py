@@ -1,5 +1,6 @@
 """An adopted candidate is promoted byte for byte, serves what the experiment gave, and moves no decision."""
 
+import datetime as dt
 import json
 import shutil
 from pathlib import Path
@@ -7,19 +8,26 @@ from pathlib import Path
 import httpx
 import pandas as pd
 import pytest
-from house import ROOT, copy_workbench, failwb, out_json, run, said
+from house import ROOT, copy_workbench, failwb, out_json, run, said, signer
 
 from failwb.capture.agent import open_agent
 from failwb.capture.asgi import CaptureMiddleware, label_route
 from failwb.capture.sample import loan_service, serving
 from failwb.capture.segments import read_events
+from failwb.catalog.shipped import reviews_of
 from failwb.models.checkpoint import current_checkpoint, load_checkpoint
+from failwb.publish.markup import plain
+from failwb.publish.reference import told
+from failwb.publish.shipped import shipped_sentence, shipped_table
 from failwb.record.errors import FailwbError
 from failwb.record.tables import file_sha, read_json, read_table, settle, write_json
-from failwb.remedy.promote import promote, replay_service
+from failwb.record.task import task_of
+from failwb.remedy.approve import approve
+from failwb.remedy.promote import NotApproved, promote, replay_service
 from failwb.remedy.trial import TRAINING, open_trial
 from failwb.workbench import Workbench
 
+WHY = "A test of what a promotion writes."
 EVIDENCE = ("data", "out/propose/plans", "out/experiment", "out/gate")
 
 
@@ -111,6 +119,43 @@ def test_a_refusal_is_a_message(bench):
     assert result.returncode == 2 and "No plan is called" in said(result) and "Traceback" not in result.stderr
 
 
+def test_a_candidate_that_nobody_approved_is_not_promoted(bench):
+    "Refused, with what to do; expired is not approved; approved now it passes, and the same again is a no-op."
+    root, plan = bench(*EVIDENCE), adopted("wrap")
+    wb = Workbench(root)
+    before = contents(root)
+    refused = failwb("promote", plan[:8], cwd=root)
+    assert refused.returncode == 2 and "It lacks 1 more signed approval(s)" in said(refused)
+    assert "May sign: nobody" in said(refused) and f"`failwb approve {plan[:12]}" in said(refused)
+    assert contents(root) == before
+    owner, folder = wb.contract.owner, root / "ledger/approvals"
+    (folder / "allowed_signers").write_text(signer(root, owner))
+    long_ago = pd.Timestamp.now(tz="UTC").to_pydatetime() - dt.timedelta(days=91)
+    approve(wb, plan, root / owner, owner, long_ago)
+    with pytest.raises(NotApproved, match="it is older than 90 days") as old:
+        promote(wb, plan)
+    assert "1 more signed approval(s)" in str(old.value) and f"May sign: {owner}" in str(old.value)
+    approve(wb, plan, root / owner, owner)
+    assert "unapproved" not in promote(wb, plan)  # no run of the gate lies between
+    for path in folder.glob("*.json"):
+        path.unlink()
+    now = contents(root)
+    assert promote(wb, plan)["new"] is False and contents(root) == now
+
+
+def test_a_promotion_without_approvals_keeps_reason_and_person(shipped):
+    root, result = shipped
+    [entry] = [read_json(p) for p in (root / "ledger/promotions").glob("*.json")]
+    assert entry["author"] == "ada" and entry["body"]["unapproved"] == result["unapproved"]
+    assert (result["unapproved"]["by"], result["unapproved"]["reason"]) == ("ada", WHY)
+    assert result["unapproved"]["missing"][0] == "1 more signed approval(s)"
+    assert f"promoted without approvals: {plain(WHY)}" in told(entry)
+    task, rows = task_of(Workbench(root).contract), read_table(root / "out/split/open.parquet")
+    [review] = reviews_of(Workbench(root).ledger.entries("rollouts"), rows, root / "data/checkpoints", task, None)
+    for words in (shipped_sentence(review), shipped_table([review])):
+        assert f"promoted without approvals by ada: {plain(WHY)}" in words
+
+
 # -- what is written
 
 
@@ -118,12 +163,12 @@ def test_a_refusal_is_a_message(bench):
 def test_a_promotion_is_the_candidate_with_all_that_belongs_to_it(bench, family):
     root, plan = bench(*EVIDENCE), adopted(family)
     before, candidate = contents(root), root / f"out/experiment/{plan}/candidate"
-    result = promote(Workbench(root), plan[:8])
+    result = promote(Workbench(root), plan[:8], unapproved=WHY)
     new = contents(root)
     assert {name: new[name] for name in before} == before  # nothing that stood there was touched
     files = ["data/checkpoints/v3/checkpoint.json", "data/checkpoints/v3/model.skops"]
     files += [f"ledger/promotions/{plan}.json", f"ledger/rollouts/{plan}-00.json"]
-    files += (["data/reference/v3.parquet"] if family == "refit" else [])
+    files += ["data/reference/v3.parquet"] if family == "refit" else []
     assert sorted(set(new) - set(before)) == sorted(files)
     assert new["data/checkpoints/v3/model.skops"] == (candidate / "model.skops").read_bytes()
     loaded, served = load_checkpoint(root / "data/checkpoints/v3"), load_checkpoint(root / "data/checkpoints/v2")
@@ -132,13 +177,13 @@ def test_a_promotion_is_the_candidate_with_all_that_belongs_to_it(bench, family)
     assert (loaded.features, loaded.notes, loaded.environment) == (served.features, served.notes, served.environment)
     assert read_json(root / "data/checkpoints/v3/checkpoint.json")["plan"] == plan
     entry = read_json(root / f"ledger/promotions/{plan}.json")["body"]
-    assert entry == {k: result[k] for k in ("plan", "pattern", "version", "sha256", "replaces")}
+    assert entry == {k: result[k] for k in ("plan", "pattern", "version", "sha256", "replaces", "unapproved")}
     assert promote(Workbench(root), plan)["new"] is False and contents(root) == new
 
 
 def test_the_training_table_of_a_refit_is_what_it_was_taught(bench, out):
     root, plan = bench(*EVIDENCE), adopted("refit")
-    promote(Workbench(root), plan, "winter")
+    promote(Workbench(root), plan, "winter", unapproved=WHY)
     table, before = read_table(root / "data/reference/winter.parquet"), read_table(root / "data/reference/v2.parquet")
     assert list(table.columns) == list(before.columns) and table["row"].is_unique
     events = set(table["row"]) - set(before["row"])
@@ -150,8 +195,8 @@ def test_the_training_table_of_a_refit_is_what_it_was_taught(bench, out):
 
 def test_a_second_candidate_of_the_same_base_says_what_it_lacks(bench):
     wb = Workbench(bench(*EVIDENCE))
-    assert promote(wb, adopted("refit"))["builds_not_on"] == []
-    assert promote(wb, adopted("wrap"))["builds_not_on"] == ["v3"]
+    assert promote(wb, adopted("refit"), unapproved=WHY)["builds_not_on"] == []
+    assert promote(wb, adopted("wrap"), unapproved=WHY)["builds_not_on"] == ["v3"]
 
 
 # -- what does not move
@@ -165,7 +210,7 @@ def shipped(tmp_path_factory, out) -> tuple[Path, dict]:
         shutil.copytree(trial.parent, root / ".failwb/cache/experiment" / read_json(trial)["key"])
     for command in (["git", "init", "-q"], ["dvc", "init", "-q"], ["failwb", "lock"], ["dvc", "commit", "-f", "-q"]):
         assert (result := run(*command, cwd=root)).returncode == 0, said(result)
-    result = failwb("promote", adopted("wrap"), "--json", cwd=root)
+    result = failwb("promote", adopted("wrap"), "--unapproved", WHY, "--as", "ada", "--json", cwd=root)
     assert result.returncode == 0, said(result)
     return root, json.loads(result.stdout)
 

@@ -134,7 +134,7 @@ def steps(found: dict) -> list[tuple[str, str]]:
 @pytest.fixture
 def promoted(adopted, tmp_path) -> tuple[Workbench, str]:
     wb = Workbench(copy(adopted[0], tmp_path / "bench"))
-    assert promote(wb, adopted[1])["version"] == "v2"
+    assert promote(wb, adopted[1], unapproved="To try the rollout")["version"] == "v2"
     return wb, adopted[1]
 
 

@@ -98,7 +98,7 @@ def review_of(events: Sequence[Mapping[str, Any]], rows: pd.DataFrame, checkpoin
     back = next((e for e in events if e["event"] == "rolled back"), None)
     found = {k: promise[k] for k in SAID} | {
         "rung": events[-1].get("rung"), "first": first and first.isoformat(), "due": due and due.isoformat(), "rows": len(own), "needed": promise["rows"],
-        "units": int(own["subject"].nunique()), "back": back and back["reason"], "restored": None if back is None else restored(rows, promise)}
+        "units": int(own["subject"].nunique()), "unapproved": promise.get("unapproved"), "back": back and back["reason"], "restored": None if back is None else restored(rows, promise)}
     found |= measured(own, promise, checkpoints, task)
     return found | {"state": state_of(found, promise, back is not None, as_of)}
 

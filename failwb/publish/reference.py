@@ -161,7 +161,8 @@ TOLD: dict[str, Callable[[dict], str]] = {
         for name in sorted({v["verdict"] for v in b["verdicts"]})) or "no plan"),
     "amendments": lambda b: f"Plan {b['plan'][:6]} was amended before its seal: {b['why']}",
     "contracts": lambda b: f"Version {b['version']} of the data contract was recorded",
-    "promotions": lambda b: f"The candidate of plan {b['plan'][:6]} became checkpoint {b['version']}, in place of {b['replaces']}",
+    "promotions": lambda b: f"The candidate of plan {b['plan'][:6]} became checkpoint {b['version']}, in place of {b['replaces']}"
+                  + (f"; promoted without approvals: {b['unapproved']['reason']}" if b.get("unapproved") else ""),
     "rollouts": lambda b: {"promised": "What checkpoint {version} promises where {name} was written down", "started": "The rollout of plan {plan:.6} started: {reason}",
                            "advanced": "Plan {plan:.6} went on to {rung}: {reason}", "rolled back": "Plan {plan:.6} was rolled back from {rung}: {reason}"}[b["event"]].format(**b),
     "catalogs": lambda b: f"The findings of {b['as']} were imported: {plural(len(b['findings']['patterns']), 'pattern')}, {sum(len(f['tried']) for f in b['findings']['patterns'])} verdicts",

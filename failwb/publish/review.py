@@ -22,6 +22,8 @@ from .summaries import funnel_steps
 from ..record.contract import Contract
 from ..record.parameters import Whole
 from ..record.taxonomy import SEVERITIES
+from ..remedy.approvals import lacking
+from ..remedy.change import read_request
 from ..vault.ledger import KINDS, entries_in
 from ..workbench import Stage
 
@@ -74,9 +76,9 @@ def due(contract: Contract, entries: list[dict], now: pd.Timestamp, soon_days: i
     return found
 
 
-def waiting(contract: Contract, entries: list[dict], now: pd.Timestamp) -> list[dict]:
-    "Return the change requests of closed rounds that nobody has approved with a signature, and for how many days they wait."
-    approved = {e["body"].get("plan") for e in entries if e["kind"] == "approvals" and e.get("signed")}
+def waiting(contract: Contract, entries: list[dict], requests: list[dict], now: pd.Timestamp) -> list[dict]:
+    "Return the change requests of closed rounds that are neither promoted nor approved `now`, and for how many days they wait; `requests` are the gate's."
+    approved = {r["plan"] for r in requests if not lacking(r["approvals"], now)} | {e["body"]["plan"] for e in entries if e["kind"] == "promotions"}
     asked = [(v, e["time"]) for e in entries if e["kind"] == "rounds" for v in e["body"]["verdicts"] if v["selected"]]
     return [{"what": f"change request {short(v['plan'])} ({phrase(v['remedy']).lower()}) waits for approval", "who": contract.owner, "by": None,
              "days": (now - pd.to_datetime(time, utc=True)).days, "state": "waiting"} for v, time in asked if v["plan"] not in approved]
@@ -116,10 +118,10 @@ def own_figures(remedies: list[dict], risks: list[dict], dues: list[dict], shipp
 
 # %% ../../nbs/publish/02_review.ipynb #1c3a44dc
 def figures(failures: pd.DataFrame, funnel: dict, entries: list[dict], contract: Contract, criteria: dict, summaries: dict,
-            shipped: list[dict], soon_days: int) -> tuple[dict, list[Check]]:
+            shipped: list[dict], requests: list[dict], soon_days: int) -> tuple[dict, list[Check]]:
     "Return all figures of the review, and the criteria as judged."
     verdicts, now = closed_verdicts(entries), as_of(funnel, entries)
-    remedies, risks, dues = success(verdicts), risk(failures), due(contract, entries, now, soon_days) + waiting(contract, entries, now)
+    remedies, risks, dues = success(verdicts), risk(failures), due(contract, entries, now, soon_days) + waiting(contract, entries, requests, now)
     dues += shipped_dues(shipped, contract.owner, pd.Timestamp(funnel["as_of"]), soon_days) if funnel.get("as_of") else []
     own = own_figures(remedies, risks, dues, shipped, entries)
     checks = judge(read_criteria(criteria), summaries | {"review": own})
@@ -164,11 +166,11 @@ def review_markdown(name: str, f: dict, checks: Sequence[Check]) -> str:
 
 # %% ../../nbs/publish/02_review.ipynb #0dbf6447
 def review(
-    failures: pd.DataFrame, funnel: dict, shipped: list[dict], ledger: Path, contract: Contract, criteria: dict, summaries: dict, *, soon_days: Whole
+    failures: pd.DataFrame, funnel: dict, shipped: list[dict], changes: Path, ledger: Path, contract: Contract, criteria: dict, summaries: dict, *, soon_days: Whole
 ) -> dict[str, dict | str]:
     "Return review.md, review.json and the summary."
     entries = [entry for kind in KINDS if kind != "plans" for entry in entries_in(ledger / kind)]
-    found, checks = figures(failures, funnel, entries, contract, criteria, summaries, shipped, soon_days)
+    found, checks = figures(failures, funnel, entries, contract, criteria, summaries, shipped, [read_request(path) for path in sorted(changes.glob("*.json"))], soon_days)
     failing = sum(c.failed for c in checks)
     summary = found["own"] | {"as_of": found["as_of"], "criteria": len(checks), "failing": failing, "warning": len(broken(checks)) - failing}
     return {"review.md": review_markdown(contract.name, found, checks), "review.json": found, "summary.json": summary}
@@ -176,6 +178,6 @@ def review(
 # %% ../../nbs/publish/02_review.ipynb #ed7d2e1d
 stage = Stage(
     "review", review, desc="The periodic synthesis: health, remedies, risk, what is due",
-    reads={"failures": "out/catalog/failures.parquet", "funnel": "out/catalog/funnel.json", "shipped": "out/catalog/shipped.json", "ledger": "ledger",
+    reads={"failures": "out/catalog/failures.parquet", "funnel": "out/catalog/funnel.json", "shipped": "out/catalog/shipped.json", "changes": "out/gate/changes", "ledger": "ledger",
            "contract": "contract.yaml", "criteria": "@criteria", "summaries": "@summaries"},
 )

@@ -8,12 +8,14 @@ __all__ = ['approve']
 # %% ../../nbs/remedy/17_approve.ipynb #95800d9f
 import datetime as dt
 import getpass
+import re
 from pathlib import Path
 from typing import Any
 
 from ..record.errors import LedgerError
-from ..record.tables import json_text, read_json
-from .approvals import SIGNERS
+from ..record.tables import json_text
+from .approvals import SIGNERS, needs
+from .change import read_request
 from .promote import plan_named
 from ..vault.ledger import write_new
 from ..vault.signatures import signature, verified
@@ -26,12 +28,12 @@ def approve(wb: Workbench, name: str, key: Path, author: str | None = None, at: 
     file = wb.path(f"out/gate/changes/{plan}.json")
     if not file.is_file():
         raise LedgerError(f"Plan {plan[:12]} has no change request: it was not adopted, or another plan for its pattern was better. Hint: `failwb plan list` tells the verdicts.")
-    request = read_json(file)
+    request = read_request(file)
     body = {"plan": plan, "content": request["approvals"]["content"]}
-    entry = {"schema": 1, "kind": "approvals", "name": f"{plan[:12]}-{at:%Y%m%dT%H%M%S}-{author}", "time": at.isoformat(timespec="seconds"), "author": author, "body": body}
+    entry = {"schema": 1, "kind": "approvals", "name": f"{plan[:12]}-{at:%Y%m%dT%H%M%S}-{re.sub(r'[^A-Za-z0-9._-]', '-', author)}", "time": at.isoformat(timespec="seconds"), "author": author, "body": body}
     entry |= {"signed": True, "signature": signature(entry, Path(key).expanduser())}
     if not write_new(wb.ledger.path("approvals", entry["name"]), json_text(entry)):
         raise LedgerError(f"{author} has approved plan {plan[:12]} in this very second. Nothing was written.")
     allowed = verified(entry, wb.path(f"ledger/approvals/{SIGNERS}"))
-    needed = f"{request['approvals']['needed']}, none older than {request['approvals']['days']} days"
-    return {"plan": plan, "title": request["title"], "risk": request["risk"]["level"], "author": author, "content": body["content"], "allowed": allowed, "needed": needed}
+    return {"plan": plan, "title": request["title"], "risk": request["risk"]["level"], "severity": request["severity"], "author": author, "content": body["content"], "allowed": allowed,
+            "needed": needs(request["approvals"])}

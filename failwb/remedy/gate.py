@@ -4,22 +4,26 @@
 
 # %% auto #0
 __all__ = ['RELEVANT', 'LEVELS', 'stage', 'shortfall', 'harm', 'unmet', 'judge', 'adjusted', 'verdict_of', 'verdicts_of',
-           'untried', 'best_reason', 'alternative', 'alternatives', 'read_trials', 'about_remedy', 'change_files',
-           'gate']
+           'untried', 'best_reason', 'alternative', 'alternatives', 'read_trials', 'about_remedy', 'change_requests',
+           'change_files', 'gate']
 
 # %% ../../nbs/remedy/07_gate.ipynb #842c2e71
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
+import pandas as pd
+
 import failwb.remedy.remedies  # noqa: F401  reached by entry points: imported so that a change of their words runs the stage again
+from ..catalog.severity import severities
 from ..record.contract import Contract
 from ..record.errors import StageError, one_of
-from ..record.parameters import Count, Keys, Whole
+from ..record.parameters import Count, Keys, Names, Whole
 from ..record.plugins import known
 from ..record.records import Verdict
 from ..record.tables import read_json, settle
-from .approvals import SIGNERS, Policy
+from ..record.taxonomy import SEVERITIES
+from .approvals import policy_of, with_approvals
 from .change import change_markdown, change_request
 from .statistics import holm
 from ..vault.ledger import entries_in
@@ -153,22 +157,23 @@ def about_remedy(name: str) -> dict[str, Any]:
     return {key: getattr(plugin, key) for key in ("term", "trade_off", "rollback", "risk")}
 
 # %% ../../nbs/remedy/07_gate.ipynb #885ab421
-def change_files(selected: Sequence[Mapping], plans: Mapping, trials: Mapping, contract: Contract, approvals: Sequence[Mapping], policy: Policy) -> dict[str, Any]:
-    "Return a change request, as JSON and as Markdown, for each selected verdict."
-    files: dict[str, Any] = {}
-    for verdict in selected:
-        plan = verdict["plan"]
-        request = change_request(verdict, trials[plan], plans[plan], about_remedy(verdict["remedy"]), contract, approvals, policy)
-        files |= {f"changes/{plan}.json": request, f"changes/{plan}.md": change_markdown(request)}
-    return files
+def change_requests(selected: Sequence[Mapping], plans: Mapping, trials: Mapping, contract: Contract, severity: Mapping[str, str]) -> list[dict[str, Any]]:
+    "Return the content of a change request for each selected verdict; `severity` is by pattern."
+    return [change_request(v, trials[v["plan"]], plans[v["plan"]], about_remedy(v["remedy"]), contract, severity[v["pattern"]]) for v in selected]
+
+
+def change_files(requests: Sequence[Mapping]) -> dict[str, Any]:
+    "Return the files of `requests`, as JSON and as Markdown."
+    return {f"changes/{r['plan']}.{kind}": made for r in requests for kind, made in (("json", r), ("md", change_markdown(r)))}
 
 
 LEVELS = Keys(("low", "medium", "high"))  # of risk
 
-
-def gate(trials: Path, plans: Path, remedies: list[dict], patterns: list[dict], approvals: Path, validated: dict, contract: Contract, *,
-         signatures: Annotated[dict[str, Whole], LEVELS], approval_days: Annotated[dict[str, Count], LEVELS]) -> dict[str, Any]:
-    "Return the verdicts of the round, change requests for what is adopted and next steps for what is not; `signatures` needed by level of risk, each no older than `approval_days`."
+# %% ../../nbs/remedy/07_gate.ipynb #67290ffc
+def gate(trials: Path, plans: Path, remedies: list[dict], patterns: list[dict], causes: list[dict], rows: pd.DataFrame, membership: pd.DataFrame,
+         approvals: Path, seals: Path, validated: dict, graded: dict, contract: Contract, *, signatures: Annotated[dict[str, Whole], LEVELS],
+         approval_days: Annotated[dict[str, Count], LEVELS], must_sign: Annotated[dict[str, Names], Keys(tuple(SEVERITIES))]) -> dict[str, Any]:
+    "Return the verdicts of the round, change requests for what is adopted and next steps for what is not; which approvals they need is said by the parameters, and `graded`: severity and raise_to."
     contents = {path.stem: read_json(path) for path in sorted(plans.glob("*.json"))}
     found = read_trials(trials, contents)
     verdicts = verdicts_of(contents, found)
@@ -176,12 +181,15 @@ def gate(trials: Path, plans: Path, remedies: list[dict], patterns: list[dict], 
     count = {name.replace("-", "_"): sum(v["verdict"] == name for v in verdicts) for name in ("adopt", "reject", "underpowered", "harmful", "unsealed", "not-run")}
     summary = {"plans": len(verdicts), **count, "patterns_mended": len(selected), "alpha": max((v["alpha"] for v in verdicts), default=None)}
     least = settle(RELEVANT * max((plan["minimum_effect"] for plan in contents.values()), default=0.0))
-    policy = Policy(signatures, approval_days, validated.get("as_of"), Path(approvals) / SIGNERS)
-    return {"verdicts.json": verdicts, "alternatives.json": alternatives(patterns, verdicts, remedies, least), "summary.json": summary,
-            **change_files(selected, contents, found, contract, entries_in(approvals), policy)}
+    mended = [p for p in patterns if p["id"] in {v["pattern"] for v in selected}]
+    requests = change_requests(selected, contents, found, contract, severities(mended, rows, membership, causes, contract, graded["severity"], graded["raise_to"]))
+    policy = policy_of({"signatures": signatures, "approval_days": approval_days, "must_sign": must_sign}, contract.owner, validated.get("as_of"), approvals)
+    requests = [with_approvals(request, entries_in(approvals), entries_in(seals), policy) for request in requests]
+    return {"verdicts.json": verdicts, "alternatives.json": alternatives(patterns, verdicts, remedies, least), "summary.json": summary, **change_files(requests)}
 
 # %% ../../nbs/remedy/07_gate.ipynb #af461a19
 stage = Stage(
     "gate", gate, desc="The verdict on each trial by its sealed criteria, change requests and next alternatives",
     reads={"trials": "out/experiment", "plans": "out/propose/plans", "remedies": "out/propose/remedies.json", "patterns": "out/discover/patterns.json",
-           "approvals": "ledger/approvals", "validated": "out/validate/summary.json", "contract": "contract.yaml"})
+           "causes": "out/diagnose/causes.json", "rows": "out/split/open.parquet", "membership": "out/discover/membership.parquet", "approvals": "ledger/approvals",
+           "seals": "ledger/seals", "validated": "out/validate/summary.json", "graded": "@catalog", "contract": "contract.yaml"})

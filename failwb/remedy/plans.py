@@ -17,6 +17,7 @@ from ..record.markdown import plain
 from ..record.plugins import load
 from ..record.predicate import words
 from ..record.tables import read_json, read_table
+from .approvals import OWNER
 from .cases import case_of, in_window
 from .experiment import read_plans
 from .propose import Idea, Rules, plan_id, plan_of
@@ -84,10 +85,13 @@ def guardrail_words(plan: dict[str, Any]) -> list[str]:
 
 def signers(wb: Workbench, remedy: Any) -> str:
     "Say who has to sign."
-    needed = wb.params["gate"]["signatures"]
-    counts = ", ".join(f"{needed[level]} at {level} risk" for level in ("low", "medium", "high"))
-    return ("Before: whoever runs `failwb seal` seals it as it stands, and the ledger keeps the name. After an adoption, the change request needs signed approvals of allowed people, never the author's alone, by its risk: "
-            f"{counts}. The usual risk of this remedy is {remedy.risk}.")
+    gate, severe = wb.params["gate"], []
+    counts = ", ".join(f"{gate['signatures'][level]} at {level} risk" for level in ("low", "medium", "high"))
+    for severity, names in gate["must_sign"].items():
+        severe += [f"at {severity} {' or '.join(wb.contract.owner if name == OWNER else name for name in names)}"] if names else []
+    among = f" Among them must be, by the severity of the pattern: {plain('; '.join(severe))}." if severe else ""
+    return ("Before: whoever runs `failwb seal` seals it as it stands, and the ledger keeps the name. After an adoption, the change request needs signed approvals of allowed people, never only of whoever sealed the plan, by its risk: "
+            f"{counts}.{among} The usual risk of this remedy is {remedy.risk}.")
 
 # %% ../../nbs/remedy/16_plans.ipynb #6c525a7a
 def reason_of(wb: Workbench, plan: dict[str, Any]) -> str:

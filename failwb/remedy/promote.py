@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['SHORTEST', 'Ask', 'NotAdopted', 'plan_named', 'adopted', 'judged_candidate', 'versions', 'next_version',
-           'version_for', 'place', 'ancestors', 'rolled_back', 'left_behind', 'described', 'approvals_seen', 'promised',
-           'promote', 'requests_of', 'asked', 'served_answer', 'replay_service']
+           'version_for', 'place', 'ancestors', 'rolled_back', 'left_behind', 'described', 'NotApproved', 'request_now',
+           'waived', 'promised', 'promote', 'requests_of', 'asked', 'served_answer', 'replay_service']
 
 # %% ../../nbs/remedy/12_promote.ipynb #promote-imports
+import getpass
 import os
 import re
 import shutil
@@ -24,13 +25,13 @@ from ..record.contract import Contract
 from ..record.errors import FailwbError, ModelError, UnknownName, UnsealedPlan
 from ..record.tables import features, file_sha, read_json, write_json
 from ..record.task import Task, number_text, task_of
-from .approvals import still_valid
-from .change import promise_of
+from .approvals import SIGNERS, policy_of, principals, with_approvals
+from .change import promise_of, read_request
 from .experiment import read_plans, seals_by_plan, unsealed_reason
 from .rounds import closed_verdicts
 from .trial import TRAINING
 from ..vault.ledger import NAME, Ledger
-from ..workbench import Workbench
+from ..workbench import Workbench, check_params, load_stage
 
 # %% ../../nbs/remedy/12_promote.ipynb #promote-plan-named
 SHORTEST = 4  # characters of a plan's id
@@ -162,11 +163,29 @@ def described(wb: Workbench, candidate: Path, plan: str, base: Checkpoint, versi
     return read_json(candidate / "checkpoint.json") | changes
 
 
-def approvals_seen(wb: Workbench, plan: str) -> str:
-    "Say how many approvals of the change request of `plan` count now, of how many that it needs."
+# %% ../../nbs/remedy/12_promote.ipynb #48c83782
+class NotApproved(FailwbError): "An adopted plan whose change request lacks approvals."
+
+
+def request_now(wb: Workbench, plan: str) -> dict[str, Any] | None:
+    "Return the change request of `plan` with the approvals that count at this moment; None where the gate wrote none."
     path = wb.path(f"out/gate/changes/{plan}.json")
-    asked = read_json(path)["approvals"] if path.is_file() else {"needed": "unknown"}
-    return f"{still_valid(asked, pd.Timestamp.now(tz='UTC'))} signed of {asked['needed']}"
+    if not path.is_file():
+        return None
+    check_params(load_stage("gate"), section := wb.params.get("gate") or {})
+    policy = policy_of(section, wb.contract.owner, str(pd.Timestamp.now(tz="UTC")), wb.path("ledger/approvals"))
+    return with_approvals(read_request(path), wb.ledger.entries("approvals"), wb.ledger.entries("seals"), policy)
+
+
+def waived(wb: Workbench, plan: str, reason: str | None, author: str) -> dict[str, Any]:
+    "Return what the ledger keeps of a promotion without approvals: `unapproved`; nothing where there are enough. Raises `NotApproved` where there are not, and no `reason`."
+    request = request_now(wb, plan)
+    missing = request["approvals"]["missing"] if request else ["a change request in out/gate, which is written for the best adopted plan of each pattern"]
+    if missing and not (reason or "").strip():
+        known = ", ".join(principals(wb.path(f"ledger/approvals/{SIGNERS}"))) or f"nobody, as ledger/approvals/{SIGNERS} has no line"
+        raise NotApproved(f"The change request of plan {plan[:12]} is not approved. It lacks {'; '.join(missing)}. {request['approvals']['note'] if request else ''}\nMay sign: {known}. "
+                          f"Hint: `failwb approve {plan[:12]} --as NAME`, then promote; or `--unapproved REASON`, which the ledger keeps with your name.")
+    return {"unapproved": {"reason": reason.strip(), "by": author, "missing": missing}} if missing else {}
 
 # %% ../../nbs/remedy/12_promote.ipynb #promote-promised
 def promised(wb: Workbench, body: dict[str, Any]) -> dict[str, Any]:
@@ -176,19 +195,21 @@ def promised(wb: Workbench, body: dict[str, Any]) -> dict[str, Any]:
     return {**body, "event": "promised", "since": max(known, key=pd.Timestamp, default=None), **promise_of(plan, trial, wb.contract)}
 
 # %% ../../nbs/remedy/12_promote.ipynb #promote-promote
-def promote(wb: Workbench, name: str, version: str | None = None, author: str | None = None) -> dict[str, Any]:
-    "Make the candidate of the adopted plan `name` a checkpoint and enter it into the ledger; the same again is a no-op."
-    plan = plan_named(wb, name)
+def promote(wb: Workbench, name: str, version: str | None = None, author: str | None = None, unapproved: str | None = None) -> dict[str, Any]:
+    "Make the candidate of the adopted plan `name` a checkpoint and enter it into the ledger; the same again is a no-op. Raises `NotApproved` unless people agreed, or `unapproved` says why it ships all the same."
+    plan, author = plan_named(wb, name), author or getpass.getuser()
     verdict, candidate = adopted(wb, plan), judged_candidate(wb, plan)
     model = load_checkpoint(candidate)  # refuses what could not be served
     base = checkpoint_by_sha(wb.path("data/checkpoints"), read_json(wb.path(f"ledger/plans/{plan}.json"))["checkpoint"])
     known, version = versions(wb.path("data/checkpoints")), version_for(wb, plan, model.sha256, version)
+    body = {"plan": plan, "pattern": verdict["pattern"], "version": version, "sha256": model.sha256, "replaces": base.version}
+    before = wb.ledger.get("promotions", plan)
+    body = before["body"] if before else body | waived(wb, plan, unapproved, author)  # what was promoted stays so when approvals have aged
     if new := version not in known:
         place(wb, candidate, described(wb, candidate, plan, base, version))
-    body = {"plan": plan, "pattern": verdict["pattern"], "version": version, "sha256": model.sha256, "replaces": base.version}
     wb.ledger.append("promotions", plan, body, author=author)
     wb.ledger.append("rollouts", f"{plan}-00", promised(wb, body), author=author)
-    return {**body, "new": new, "approvals": approvals_seen(wb, plan), "builds_not_on": left_behind(wb, version)}
+    return {**body, "new": new, "builds_not_on": left_behind(wb, version)}
 
 # %% ../../nbs/remedy/12_promote.ipynb #promote-replay
 Ask = Callable[[list[dict[str, Any]]], list[dict[str, Any]]]  # requests → answers, in order

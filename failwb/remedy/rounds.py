@@ -29,8 +29,8 @@ def seal_body(plans: dict[str, dict[str, Any]], policy: str, learnt: list[str]) 
     return {"round": round, "plans": sorted(plans), "m": m, "alpha": alpha, "evidence": evidence, "policy": policy} | ({"learnt": learnt} if learnt else {})
 
 # %% ../../nbs/remedy/09_rounds.ipynb #a693ac02
-def seal(wb: Workbench, policy: str = "auto") -> dict[str, Any]:
-    "Copy the proposed plans to the ledger and seal their round; return the round, its plans and how many of them are new."
+def seal(wb: Workbench, policy: str = "auto", author: str | None = None) -> dict[str, Any]:
+    "Copy the proposed plans to the ledger and seal their round as `author` (the user's name); return the round, its plans and how many of them are new."
     one_of(policy, POLICIES, "policy")
     proposed, kept = read_plans(wb.path("out/propose/plans")), read_plans(wb.path("ledger/plans"))
     if not proposed:
@@ -47,7 +47,7 @@ def seal(wb: Workbench, policy: str = "auto") -> dict[str, Any]:
     for plan in proposed:
         wb.ledger.append_raw("plans", plan, wb.path(f"out/propose/plans/{plan}.json").read_text(encoding="utf-8"))
     if not before:
-        wb.ledger.append("seals", name, body)
+        wb.ledger.append("seals", name, body, author=author)
     return {"round": body["round"], "plans": body["plans"], "new": len(set(proposed) - set(kept))}
 
 # %% ../../nbs/remedy/09_rounds.ipynb #bed56a0b

@@ -10,10 +10,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ..record.errors import UnknownName, WorkbenchError, one_of
+from ..record.errors import UnknownName, one_of
 from ..record.markdown import plain
-from ..record.tables import read_json
-from .change import guardrail_rows, promise_sentence, table
+from .approvals import needs
+from .change import guardrail_rows, promise_sentence, read_request, table
 from ..workbench import Workbench
 
 # %% ../../nbs/remedy/15_tickets.ipynb #tickets-quiet
@@ -37,7 +37,7 @@ def body(request: Mapping[str, Any], opening: str) -> str:
     agree, back, evidence = request["approvals"], request["rollback"], request["evidence"]
     parts = [
         opening, "\n".join(f"- {plain(sentence)}" for sentence in request["summary"]),
-        f"**Risk: {request['risk']['level']}.** Signed approvals needed: {agree['needed']}, never the author's alone; owner: {plain(agree['owner'])}.",
+        f"**Risk: {request['risk']['level']}.** **Severity: {request['severity']}.** Needed: {plain(needs(agree))}; owner: {plain(agree['owner'])}.",
         "### Rollout", boxes(request), promise_sentence(request["promise"]),
         "### Back", f"{plain(back['trigger'])} `failwb rollout {request['plan'][:12]}` watches, and exits with 1 when a trigger fires.", "\n".join(f"{n}. {plain(step)}" for n, step in enumerate(back["steps"], 1)),
         folded("Risks", table(request["risk"]["table"], ["risk", "likelihood", "impact", "level", "why", "mitigation"])),
@@ -73,6 +73,4 @@ def read_change(wb: Workbench, name: str) -> dict[str, Any]:
     if len(found) != 1 or not name:
         raise UnknownName(f"{len(found) or 'No'} change request{'s begin' if len(found) > 1 else ' begins'} with {name!r}. Known: {', '.join(plan[:12] for plan in known) or 'none'}. "
                           "Hint: one is written for each adopted plan; `dvc repro gate` makes it.")
-    if "promise" not in (request := read_json(known[found[0]])):
-        raise WorkbenchError(f"The change request of plan {found[0][:12]} was written by an earlier version. Hint: `dvc repro gate` writes it anew.")
-    return request
+    return read_request(known[found[0]])
