@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SLACK', 'Bins', 'Literals', 'Blocks', 'stage', 'Ground', 'usable', 'expected_loss', 'Fault', 'fault_of', 'range_ends',
-           'wider', 'widen', 'language_size', 'false_alarms', 'Claim', 'is_claim', 'search_claims', 'retest',
-           'yardsticks_of', 'reason_of', 'is_hard', 'judge', 'as_pattern', 'claims_to_patterns', 'members_of',
+           'wider', 'widen', 'language_size', 'false_alarms', 'Claim', 'is_claim', 'odds_ratio', 'search_claims',
+           'retest', 'yardsticks_of', 'reason_of', 'is_hard', 'judge', 'as_pattern', 'claims_to_patterns', 'members_of',
            'summarise', 'levels_of', 'ground_of', 'two_parts', 'discover']
 
 # %% ../../nbs/discover/01_discover.ipynb #991c31d2
@@ -155,6 +155,12 @@ def is_claim(ground: Ground, rows: np.ndarray, rest: np.ndarray, slices: float, 
     return bool(worse and false_alarms(n, failures, ground.loss[rows | rest].mean(), slices) < floors["chance"])
 
 # %% ../../nbs/discover/01_discover.ipynb #c1357719
+def odds_ratio(loss: np.ndarray, rows: np.ndarray, rest: np.ndarray) -> float:
+    "Return the odds of failing in `rows` over those in `rest` (masks), half a row added to each count (Haldane 1956; Anscombe 1956): unlike a ratio of rates it has no ceiling where much fails everywhere."
+    inside, outside = ((loss[part].sum() + 0.5) / ((1 - loss[part]).sum() + 0.5) for part in (rows, rest))
+    return float(inside / outside)
+
+
 def search_claims(ground: Ground, levels: Levels, search: SliceSearch, maximum_patterns: int, surprise: float,
                   floors: dict[str, float]) -> tuple[list[Claim], int]:
     "Return the claims on `ground`, strongest first, each among the rows that the earlier ones left; and how many sets of features the search left out at most."
@@ -167,7 +173,8 @@ def search_claims(ground: Ground, levels: Levels, search: SliceSearch, maximum_p
         lift = floors["minimum_lift"]
         options = [(widen(best[0].spans, here, last, surprise, lift), lift), (best[0].spans, lift**2)] if best else []  # the whole fault, else the slice alone, if it stands out twice
         parts = ((spans, in_spans(ground.codes, spans), least) for spans, least in options)
-        spans, inside = next(((s, own) for s, own, least in parts if is_claim(ground, left & own, left & ~own, slices, floors | {"minimum_lift": least})), (None, None))
+        spans, inside = next(((s, own) for s, own, least in parts if is_claim(ground, left & own, left & ~own, slices, floors)
+                              and odds_ratio(ground.loss, left & own, left & ~own) >= least), (None, None))
         if spans is None:
             break
         rows, left = left & inside, left & ~inside
