@@ -28,7 +28,9 @@ class Table:
     "One table: traffic with labels, and what the columns mean."
 
     number: int
-    rows: pd.DataFrame  # of every part; event_id, subject, time, split, x.*, prediction, score, label, loss, fresh_wrong
+    rows: (
+        pd.DataFrame
+    )  # of every part; event_id, subject, time, split, x.*, prediction, score, label, loss, fresh_wrong
     reference: pd.DataFrame  # rows that taught the model: x.*, label, weight
     contract: Contract
     planted: list[dict]  # literals of the slice that errs more; empty where nothing is wrong

@@ -186,7 +186,12 @@ class Row:
             told["p_above_stated"] = float(stats.binomtest(wrong, n, RATE, alternative="greater").pvalue)
         if self.found:
             low, high = clopper_pearson(sum(self.found), len(self.found))
-            told |= {"effects": len(self.found), "found": float(np.mean(self.found)), "found_low": low, "found_high": high}
+            told |= {
+                "effects": len(self.found),
+                "found": float(np.mean(self.found)),
+                "found_low": low,
+                "found_high": high,
+            }
         return told
 
 
@@ -207,7 +212,9 @@ def rows_of(tools: Sequence[str], jobs: Sequence[Job]) -> list[Row]:
 def report(lines: Sequence[Row]) -> dict:
     "Print the table; return the figures by name."
     above = f"p above {RATE:.0%}"
-    print(f"{'tool':12}{'finding':11}{'tables':>7}{'with any':>10}{'95% interval':>18}{'mean':>8}{above:>12}{'planted':>9}{'found':>8}{'95% interval':>18}")
+    print(
+        f"{'tool':12}{'finding':11}{'tables':>7}{'with any':>10}{'95% interval':>18}{'mean':>8}{above:>12}{'planted':>9}{'found':>8}{'95% interval':>18}"
+    )
     figures: dict[str, float | int | None] = {}
     for line in lines:
         told = line.figures()
@@ -221,9 +228,13 @@ def report(lines: Sequence[Row]) -> dict:
         between = f"{told['found_low']:.1%} to {told['found_high']:.1%}" if line.found else ""
         found = f"{told['effects']:9}{told['found']:8.1%}{between:>18}" if line.found else ""
         late = f"   {len(line.failed)} without an answer: {', '.join(sorted(set(line.failed)))}" if line.failed else ""
-        print(f"{name:12}{line.kind:11}{told['tables']:7}{told['share']:10.1%}{span:>18}{told['mean']:8.2f}{p:>12}{found}{late}")
+        print(
+            f"{name:12}{line.kind:11}{told['tables']:7}{told['share']:10.1%}{span:>18}{told['mean']:8.2f}{p:>12}{found}{late}"
+        )
         figures |= {f"{line.tool}_{line.kind}_{k}": v for k, v in told.items()}
-    print(f"\nStated by params.yaml: discover.fdr {RATE:g}, the share of tables with a confirmed pattern where nothing is wrong; discover.chance {CHANCE:g}, the claims of one search that chance may make.")
+    print(
+        f"\nStated by params.yaml: discover.fdr {RATE:g}, the share of tables with a confirmed pattern where nothing is wrong; discover.chance {CHANCE:g}, the claims of one search that chance may make."
+    )
     return figures
 
 
@@ -243,7 +254,9 @@ def promises_broken(figures: dict) -> list[str]:
 
 def main() -> int:
     "Run what is missing, print the table and, last, the figures as JSON; return 1 where a promise is broken."
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.nulls", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.nulls", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--tables", type=int, default=500, help="tables in which nothing is wrong (500)")
     parser.add_argument("--effects", type=int, default=60, help="tables with one planted slice (60)")
     parser.add_argument("--only", choices=TOOLS, action="append", help="a tool; may be given several times (all)")
@@ -252,7 +265,9 @@ def main() -> int:
     parser.add_argument("--to", type=Path, help="also write the figures to this JSON file")
     given = parser.parse_args()
     tools = [t for t in TOOLS if t in (given.only or TOOLS)]
-    nulls, effects = ([Job(given.seed, k, planted) for k in range(n)] for n, planted in ((given.tables, False), (given.effects, True)))
+    nulls, effects = (
+        [Job(given.seed, k, planted) for k in range(n)] for n, planted in ((given.tables, False), (given.effects, True))
+    )
     jobs = mixed(nulls, effects)
     if not given.at_hand:
         complete(tools, jobs)
@@ -260,7 +275,9 @@ def main() -> int:
     broken = promises_broken(figures)
     for words in broken:
         print(f"BROKEN: {words}")
-    figures = settle(figures | {"seed": given.seed, "stated_rate": RATE, "stated_chance": CHANCE, "promises_broken": len(broken)}, 4)
+    figures = settle(
+        figures | {"seed": given.seed, "stated_rate": RATE, "stated_chance": CHANCE, "promises_broken": len(broken)}, 4
+    )
     if given.to:
         write_json({"schema": 1, "figures": figures}, given.to)
     print(json.dumps(figures))
@@ -269,7 +286,10 @@ def main() -> int:
 
 def mixed(nulls: Sequence[Job], effects: Sequence[Job]) -> list[Job]:
     "Return all jobs, those with an effect spread evenly among the others, so that a part of the run is a small run."
-    place = {**{j: (k + 0.5) / len(nulls) for k, j in enumerate(nulls)}, **{j: (k + 0.5) / len(effects) for k, j in enumerate(effects)}}
+    place = {
+        **{j: (k + 0.5) / len(nulls) for k, j in enumerate(nulls)},
+        **{j: (k + 0.5) / len(effects) for k, j in enumerate(effects)},
+    }
     return sorted(place, key=lambda j: (place[j], j.planted))
 
 

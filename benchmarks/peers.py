@@ -97,7 +97,9 @@ def run_many(name: str, folders: Sequence[Path], limit_seconds: float = 120, lim
                 code = json.loads(line)[1] if line else -signal.SIGKILL
                 if not line and not late:
                     complaint.seek(0)
-                    raise RuntimeError(f"The adapter of {name} ended before {folder.name}: {complaint.read().decode()[-800:]}")
+                    raise RuntimeError(
+                        f"The adapter of {name} ended before {folder.name}: {complaint.read().decode()[-800:]}"
+                    )
                 yield _told(folder / f"{name}.json", folder / f"{name}.log", code, late, {})
                 if late:
                     remaining = list(folders)[list(folders).index(folder) + 1 :]
@@ -110,7 +112,9 @@ def run_many(name: str, folders: Sequence[Path], limit_seconds: float = 120, lim
             child.stdout.close()
 
 
-def _started(name: str, folders: Sequence[Path], seconds: float, gib: float, home: str, **streams: Any) -> subprocess.Popen:
+def _started(
+    name: str, folders: Sequence[Path], seconds: float, gib: float, home: str, **streams: Any
+) -> subprocess.Popen:
     limits = ["--seconds", str(seconds), "--gib", str(gib)]
     command = [str(python(name)), "-m", f"adapters.{name}", *(str(f.resolve()) for f in folders), *limits]
     alone = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME")}

@@ -130,7 +130,9 @@ def answer(find: Callable[[Rows], dict]) -> None:
     if len(given.folders) == 1:
         answered(find, given.folders[0], name, given.seconds, given.gib)
         return
-    for folder in given.folders:  # the libraries are imported once, and one folder's memory and limits are not the next one's
+    for (
+        folder
+    ) in given.folders:  # the libraries are imported once, and one folder's memory and limits are not the next one's
         status = forked(find, folder, name, given.seconds, given.gib)
         print(json.dumps([str(folder), status]), flush=True)
 
