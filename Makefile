@@ -19,7 +19,7 @@ export OPENBLAS_NUM_THREADS := 1
 export DVC_NO_ANALYTICS := true
 
 .NOTPARALLEL:
-.PHONY: help env peers repro test lab sample reproducible reproducible-everywhere bench-gate bench-map bench-slices truth truth-full truth-page export clean-check evidence pipeline bench-engine bench-drift
+.PHONY: help env peers repro test lab sample reproducible reproducible-everywhere bench-gate bench-map bench-nulls bench-slices truth truth-full truth-page export clean-check evidence pipeline bench-engine bench-drift
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-24s %s\n", $$1, $$2 }' '$(firstword $(MAKEFILE_LIST))'
@@ -72,6 +72,9 @@ bench-engine: env ## forty experiments in forked kernels beside papermill, one a
 
 bench-slices: env $(filter .peers/sliceline/.ready .peers/pysubgroup/.ready,$(PEERS)) ## slice search beside its peers: CPU seconds and peak memory (ten minutes)
 	python benchmarks/slices.py
+
+bench-nulls: env $(filter .peers/sliceline/.ready .peers/divexplorer/.ready .peers/pysubgroup/.ready,$(PEERS)) ## what is claimed where there is nothing to find, by failwb and others: 500 tables; goes on where it was interrupted (two hours)
+	python -m benchmarks.nulls --to benchmarks/results/nulls.json
 
 bench-drift: env $(filter .peers/nannyml/.ready .peers/evidently/.ready,$(PEERS)) ## drift of a million rows beside nannyml, evidently and exact scipy: CPU seconds, peak memory, errors (fifteen minutes)
 	python benchmarks/drift.py

@@ -11,9 +11,12 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).resolve().parent
 PLACE = HERE.parent / ".peers"
@@ -70,18 +73,71 @@ def run(name: str, folder: Path, limit_seconds: float = 120, limit_gib: float = 
         return {"failed": available()[name]}
     said, log = folder / f"{name}.json", folder / f"{name}.log"
     said.unlink(missing_ok=True)
-    limits = ["--seconds", str(limit_seconds), "--gib", str(limit_gib)]
-    command = [str(python(name)), "-m", f"adapters.{name}", str(folder.resolve()), *limits]
     with tempfile.TemporaryDirectory() as home, open(log, "wb") as out:
-        alone = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME")}
-        alone |= ONE_THREAD | SILENT | {"HOME": home, "GSK_HOME": home}
-        child = subprocess.Popen(command, cwd=HERE, env=alone, stdout=out, stderr=out, start_new_session=True)
+        child = _started(name, [folder], limit_seconds, limit_gib, home, stdout=out, stderr=out)
         late, used = _wait(child, PATIENCE * limit_seconds + 60)
-    seconds = {"seconds": used.ru_utime + used.ru_stime}
-    written = json.loads(said.read_text(encoding="utf-8")) if child.returncode == 0 and said.is_file() else {}
+    return _told(said, log, child.returncode, late, {"seconds": used.ru_utime + used.ru_stime})
+
+
+def run_many(name: str, folders: Sequence[Path], limit_seconds: float = 120, limit_gib: float = 8) -> Iterator[dict]:
+    "Yield the answer of `name` to each of `folders`, in turn, from one process that imports once; the limits hold for each folder."
+    if not ready(name):
+        yield from ({"failed": available()[name]} for _ in folders)
+        return
+    if len(folders) == 1:
+        yield run(name, folders[0], limit_seconds, limit_gib)
+        return
+    for folder in folders:
+        (folder / f"{name}.json").unlink(missing_ok=True)
+    with tempfile.TemporaryDirectory() as home, tempfile.TemporaryFile() as complaint:
+        child = _started(name, folders, limit_seconds, limit_gib, home, stdout=subprocess.PIPE, stderr=complaint)
+        try:
+            for folder in folders:
+                line, late = _line(child, PATIENCE * limit_seconds + 60)
+                code = json.loads(line)[1] if line else -signal.SIGKILL
+                if not line and not late:
+                    complaint.seek(0)
+                    raise RuntimeError(
+                        f"The adapter of {name} ended before {folder.name}: {complaint.read().decode()[-800:]}"
+                    )
+                yield _told(folder / f"{name}.json", folder / f"{name}.log", code, late, {})
+                if late:
+                    remaining = list(folders)[list(folders).index(folder) + 1 :]
+                    yield from run_many(name, remaining, limit_seconds, limit_gib) if remaining else ()
+                    return
+        finally:
+            if child.poll() is None:
+                os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
+            child.stdout.close()
+
+
+def _started(
+    name: str, folders: Sequence[Path], seconds: float, gib: float, home: str, **streams: Any
+) -> subprocess.Popen:
+    limits = ["--seconds", str(seconds), "--gib", str(gib)]
+    command = [str(python(name)), "-m", f"adapters.{name}", *(str(f.resolve()) for f in folders), *limits]
+    alone = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME")}
+    alone |= ONE_THREAD | SILENT | {"HOME": home, "GSK_HOME": home}
+    return subprocess.Popen(command, cwd=HERE, env=alone, start_new_session=True, **streams)
+
+
+def _line(child: subprocess.Popen, limit: float) -> tuple[str, bool]:
+    "Return the next line of `child`, empty at its end, and whether it was given up, and killed, after `limit` seconds."
+    waiting = threading.Timer(limit, os.killpg, (child.pid, signal.SIGKILL))
+    waiting.start()
+    line = child.stdout.readline().decode()
+    late = not line and not waiting.is_alive()
+    waiting.cancel()
+    return line, late
+
+
+def _told(said: Path, log: Path, code: int, late: bool, seconds: dict) -> dict:
+    "Return what an adapter wrote, or that and why it failed."
+    written = json.loads(said.read_text(encoding="utf-8")) if code == 0 and said.is_file() else {}
     if written and "failed" not in written:
         return written | seconds
-    answer = written | {"failed": _reason(child.returncode, late, log, written.get("failed"))} | seconds
+    answer = written | {"failed": _reason(code, late, log, written.get("failed"))} | seconds
     said.write_text(json.dumps(answer), encoding="utf-8")
     return answer
 

@@ -293,9 +293,10 @@ def told(tool: Tool, key: str, codes, errors, alpha: float, ours: list, theirs: 
     if tool.program != SLICELINE:
         return f"first: {first}" + (" (another score)" if tool.program in (PYSUBGROUP, DEPTH_FIRST) else "")
     agree, missed = better_than(codes, errors, alpha, ours, theirs)
-    figures |= {f"{key}_agreeing": agree, f"{key}_missed": len(missed)}
+    same = len({json.dumps(s) for s, *_ in ours} & {json.dumps(s) for s, *_ in theirs})
+    figures |= {f"{key}_agreeing": agree, f"{key}_same": same, f"{key}_missed": len(missed)}
     return (
-        f"first: {first}; {agree} of {len(ours)} scores are ours"
+        f"first: {first}; {agree} of {len(ours)} scores and {same} slices are ours"
         + (f"; misses {missed[0]}" if missed else "")
         + (f" and {len(missed) - 1} more" if missed[1:] else "")
     )

@@ -1,11 +1,13 @@
 """What every adapter reads and writes: a folder with the rows, and one JSON answer.
 
 It runs in the environments of the peers, so it needs NumPy and pandas alone. An adapter is `find(rows) -> dict` in a
-file named as the peer; `python -m adapters.sliceline FOLDER`, started in benchmarks/, writes FOLDER/sliceline.json.
+file named as the peer; `python -m adapters.sliceline FOLDER`, started in benchmarks/, writes FOLDER/sliceline.json. Of
+several folders each is answered in a fork of one process, and a line on stdout says when.
 """
 
 import argparse
 import json
+import os
 import resource
 import sys
 import time
@@ -118,23 +120,53 @@ def peak_mib() -> float:
 
 
 def answer(find: Callable[[Rows], dict]) -> None:
-    "Run `find` on the folder of the command line within the limits, and write its answer."
+    "Run `find` on each folder of the command line within the limits, and write its answers; of several, each in a process of its own."
     parser = argparse.ArgumentParser(description=sys.modules[find.__module__].__doc__)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--seconds", type=float, default=120, help="CPU seconds")
+    parser.add_argument("folders", nargs="+", metavar="folder", type=Path)
+    parser.add_argument("--seconds", type=float, default=120, help="CPU seconds, for each folder")
     parser.add_argument("--gib", type=float, default=8, help="address space")
     given = parser.parse_args()
-    whole = int(np.ceil(given.seconds))
+    name = Path(sys.argv[0]).stem
+    if len(given.folders) == 1:
+        answered(find, given.folders[0], name, given.seconds, given.gib)
+        return
+    for (
+        folder
+    ) in given.folders:  # the libraries are imported once, and one folder's memory and limits are not the next one's
+        status = forked(find, folder, name, given.seconds, given.gib)
+        print(json.dumps([str(folder), status]), flush=True)
+
+
+def forked(find: Callable[[Rows], dict], folder: Path, name: str, seconds: float, gib: float) -> int:
+    "Answer in a child process, whose words go to FOLDER/NAME.log; return its exit code, or the signal that ended it below 0."
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    log = os.open(folder / f"{name}.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(log, 1), os.dup2(log, 2)
+    code = 1
+    try:
+        answered(find, folder, name, seconds, gib)
+        code = 0
+    except BaseException:  # the child must not go on with the other folders
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush(), sys.stderr.flush()
+        os._exit(code)
+
+
+def answered(find: Callable[[Rows], dict], folder: Path, name: str, seconds: float, gib: float) -> None:
+    "Run `find` on `folder` within the limits of this process, and write FOLDER/NAME.json."
+    whole = int(np.ceil(seconds))
     resource.setrlimit(resource.RLIMIT_CPU, (whole, whole + 5))  # SIGXCPU ends it: `run` says "time"
-    resource.setrlimit(resource.RLIMIT_AS, (int(given.gib * 2**30),) * 2)
+    resource.setrlimit(resource.RLIMIT_AS, (int(gib * 2**30),) * 2)
     start = time.monotonic()
     try:
-        found = json.loads(json.dumps(find(read(given.folder)), default=lambda o: o.item(), allow_nan=False))
+        found = json.loads(json.dumps(find(read(folder)), default=lambda o: o.item(), allow_nan=False))
     except MemoryError:
         found = {"failed": "memory"}  # where it ends outside Python, the runner reads the log
     except Exception as e:  # the peer's own failure is a result; the trace goes to its log
         traceback.print_exc()
         found = {"failed": f"{type(e).__name__}: {e}"[:300]}
     spent = {"seconds": cpu_seconds(), "peak_mib": peak_mib(), "wall_seconds": time.monotonic() - start}
-    name = Path(sys.argv[0]).stem
-    (given.folder / f"{name}.json").write_text(json.dumps(spent | found), encoding="utf-8")
+    (folder / f"{name}.json").write_text(json.dumps(spent | found), encoding="utf-8")
