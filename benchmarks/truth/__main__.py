@@ -6,7 +6,7 @@ Example: python -m benchmarks.truth sample
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -146,13 +146,13 @@ def full(
         {
             "schema": 1,
             "role": role,
-            "figures": summary(found),
+            "figures": summary(found, other),
             "confusion": confused(found),
             "curve": curve(found + other),
             "cases": [brief(r) for r in found + other],
         },
     )
-    report(found, False)
+    report(found, False, other)
 
 
 @app.command()
@@ -184,11 +184,11 @@ def kept(to: Path, content: dict[str, Any]) -> None:
     write_json(content, ROOT / to)
 
 
-def report(found: list[dict[str, Any]], floors: bool) -> None:
+def report(found: list[dict[str, Any]], floors: bool, more: Sequence[dict[str, Any]] = ()) -> None:
     "Print the table, and the figures as one line of JSON."
     from .page import floors_broken, text
 
-    figures = summary(found)
+    figures = summary(found, more)
     print(text(figures))
     print(json.dumps(figures))
     if floors and (broken := floors_broken(figures)):

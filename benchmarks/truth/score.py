@@ -2,8 +2,9 @@
 
 Rows are compared by their failures: a pattern is a *hit* on a fault if at least half of the pattern's failing rows are
 rows of the fault, and a fault is *found* if the hits among the first ten confirmed patterns hold at least half of its
-failing rows. A fault is *eligible* if it does enough harm to be asked for: at least 2.5 times the base error on at least 150
-labelled select rows.
+failing rows. A fault is *eligible* if it does enough harm to be asked for: at least 2.5 times the base error, on at least 150
+labelled select rows. Its harm is the error of the rows that no other fault touches: on shared rows nobody could tell whose
+harm it is. *Shared* says the same of all its rows, whoever else harms them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -60,16 +61,18 @@ def harm(rows: pd.DataFrame, faults: Sequence[np.ndarray], least: np.ndarray) ->
     loss, select = rows["loss"].to_numpy(float), (rows["split"] == "select").to_numpy()
     untouched = ~np.any(faults or [np.zeros(len(rows), bool)], axis=0)
     base = float(loss[untouched].mean()) if untouched.mean() >= 0.1 else float(least.mean())
-    found = []
+    found, touched = [], np.sum(faults, axis=0)
     for own in faults:
-        error, n = (float(loss[own].mean()) if own.any() else 0.0), int((own & select).sum())
+        n = int((own & select).sum())
+        alone, error = (float(loss[rows].mean()) if rows.any() else 0.0 for rows in (own & (touched == 1), own))
         found.append(
             {
                 "rows": int(own.sum()),
                 "select_rows": n,
                 "error": error,
-                "ratio": error / base,
-                "eligible": bool(error >= RATIO * base and n >= ROWS),
+                "ratio": alone / base,
+                "eligible": bool(alone >= RATIO * base and n >= ROWS),
+                "shared": bool(error >= RATIO * base and n >= ROWS),
             }
         )
     return base, found

@@ -49,6 +49,11 @@ def recall(results: Results) -> float:
     return mean([f["recall"] >= 0.5 for f in asked(results)])
 
 
+def recall_shared(results: Results) -> float:
+    "Pattern recall at 10 of all faults on whose rows enough goes wrong, though it may be another fault's harm."
+    return mean([f["recall"] >= 0.5 for r in results for f in r["faults"] if f["shared"]])
+
+
 def precision(results: Results) -> float:
     "Pattern precision at 10, over the patterns of cases with an eligible fault."
     return mean([bool(p["hits"]) for r in results if any(f["eligible"] for f in r["faults"]) for p in r["patterns"]])
@@ -133,6 +138,7 @@ def noise_auprc(results: Results) -> float:
 
 SCORES: dict[str, Callable[[Results], float]] = {
     "pattern recall@10": recall,
+    "recall@10 where faults overlap": recall_shared,
     "pattern precision@10": precision,
     "planted or a real weakness": soundness,
     "category macro-F1": macro_f1,
@@ -176,8 +182,8 @@ def promises(results: Results) -> dict[str, dict[str, float]]:
     }
 
 
-def summary(results: Results) -> dict[str, Any]:
-    "Return all figures by name."
+def summary(results: Results, more: Results = ()) -> dict[str, Any]:
+    "Return all figures by name; `more` results (of other sizes) count only for what must stay rare."
     faulty = [r for r in results if r["faults"] and not any(f["held_back"] for f in r["faults"])]
     parts = {
         "all": faulty,
@@ -193,7 +199,7 @@ def summary(results: Results) -> dict[str, Any]:
     return {
         "cases": len(results),
         "scores": {name: scored(part) for name, part in parts.items() if part},
-        "promises": promises(results),
+        "promises": promises([*results, *more]),
         **cost,
     }
 
@@ -239,7 +245,19 @@ def first_right(fault: Mapping[str, Any]) -> bool:
 
 def brief(r: Mapping[str, Any]) -> dict[str, Any]:
     "Return what the page needs of one case."
-    kept = ("name", "category", "held_back", "eligible", "ratio", "recall", "causes", "ranked", "verdicts", "right")
+    kept = (
+        "name",
+        "category",
+        "held_back",
+        "eligible",
+        "shared",
+        "ratio",
+        "recall",
+        "causes",
+        "ranked",
+        "verdicts",
+        "right",
+    )
     return {
         "case": {k: r["case"][k] for k in ("ground", "kinds", "dial", "seed", "n")},
         "confirmed": r["confirmed"],
