@@ -106,6 +106,8 @@ NOUNS = {
     "Remedy": "A change that may help against a cause: a plug-in that builds a candidate model.",
     "Change request": "What follows from a proven remedy: the change, its risk, rollout, rollback and monitoring. "
                       "People decide on it.",
+    "Approval": "A person's agreement to a change request as it stands, under a signature; it ages, and its author's alone is never enough (four eyes). "
+                "How many a request needs goes by its risk, whose by the severity of the pattern.",
     "Develop, select, confirm": "The three parts of the traffic, divided by subject: where patterns are searched, "
                                 "where claims are tested again, "
                                 "and where sealed plans are tried. Rows never move between them.",

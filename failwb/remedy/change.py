@@ -206,8 +206,8 @@ def change_markdown(request: Mapping[str, Any]) -> str:
     evidence, back, agree, promise = (request[k] for k in ("evidence", "rollback", "approvals", "promise"))
     parts = [
         f"# Change request: {plain(request['title'])}",
-        f"**Status: {request['status']}.** {plain(agree['note'])} Needed: {plain(needs(agree))}; owner: {plain(agree['owner'])}. "
-        f"`failwb approve {request['plan'][:12]}` adds one to this content ({agree['content'][:12]}).",
+        f"**Status: {request['status']}.** {plain(agree['note'])}",
+        f"- Needed: {plain(needs(agree))}.\n- Owner: {plain(agree['owner'])}.\n- `failwb approve {request['plan'][:12]}` adds one to this content ({agree['content'][:12]}).",
         "## Summary", "\n".join(f"- {plain(sentence)}" for sentence in request["summary"]),
         "## Evidence", f"p = {evidence['p']:.2g}, adjusted for all plans of the round {evidence['p_adjusted']:.2g}, allowed {evidence['alpha']:g}. "
         f"Evidence grade: {evidence['grade']} (held-out traffic, in retrospect).", table(guardrail_rows(evidence["guardrails"]), ["guardrail", "worsening", "at most", "margin", "holds"]),
