@@ -154,13 +154,13 @@ def is_claim(ground: Ground, rows: np.ndarray, rest: np.ndarray, slices: float, 
     worse = error >= max(floors["minimum_lift"] * elsewhere, elsewhere + floors["minimum_effect"], ground.loss.mean())
     return bool(worse and false_alarms(n, failures, ground.loss[rows | rest].mean(), slices) < floors["chance"])
 
-# %% ../../nbs/discover/01_discover.ipynb #c1357719
+# %% ../../nbs/discover/01_discover.ipynb #8b43238b
 def odds_ratio(loss: np.ndarray, rows: np.ndarray, rest: np.ndarray) -> float:
     "Return the odds of failing in `rows` over those in `rest` (masks), half a row added to each count (Haldane 1956; Anscombe 1956): unlike a ratio of rates it has no ceiling where much fails everywhere."
     inside, outside = ((loss[part].sum() + 0.5) / ((1 - loss[part]).sum() + 0.5) for part in (rows, rest))
     return float(inside / outside)
 
-
+# %% ../../nbs/discover/01_discover.ipynb #c1357719
 def search_claims(ground: Ground, levels: Levels, search: SliceSearch, maximum_patterns: int, surprise: float,
                   floors: dict[str, float]) -> tuple[list[Claim], int]:
     "Return the claims on `ground`, strongest first, each among the rows that the earlier ones left; and how many sets of features the search left out at most."
