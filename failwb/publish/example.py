@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['CONTRACT', 'RULES', 'PATTERNS', 'CAUSES', 'REMEDIES', 'PLANS', 'ADOPTED', 'SHORT', 'TRIALS', 'VERDICTS',
-           'ALTERNATIVES', 'FUNNEL', 'CRITERIA', 'SUMMARIES', 'SHIPPED', 'example_pattern', 'example_plan',
-           'example_failures', 'example_points', 'example_region', 'example_plane', 'example_landscape', 'entry',
-           'example', 'nothing']
+           'ALTERNATIVES', 'FUNNEL', 'FINDERS', 'CRITERIA', 'SUMMARIES', 'SHIPPED', 'example_pattern', 'example_plan',
+           'example_failures', 'example_points', 'example_region', 'example_plane', 'example_landscape',
+           'example_suspects', 'entry', 'example', 'nothing']
 
 # %% ../../nbs/publish/07_example.ipynb #a16e6d33
 import pandas as pd
@@ -199,6 +199,15 @@ def example_landscape() -> pd.DataFrame:
     "Return predictions and wrong ones of some cells of the example's map."
     return pd.DataFrame({"i": [2, 5, 8, 9, 9], "j": [8, 3, 6, 6, 7], "predictions": [60, 900, 110, 140, 80], "wrong": [15.0, 20.0, 40.0, 60.0, 25.0]})
 
+# %% ../../nbs/publish/07_example.ipynb #fc30520a
+FINDERS = {"near_duplicates": {"term": "near-duplicate rows", "about": "training row", "what": "Rows that are almost the same as another one.", "source": "Barz and Denzler, Journal of Imaging 2020.", "looked_at": 4000, "found": 2, "refused": ""},
+           "attribution_clusters": {"term": "clusters of attributions", "about": "cluster", "what": "Failures that the same features pushed.", "source": "Hennig, Computational Statistics & Data Analysis 2007.", "looked_at": 0, "found": 0, "refused": "No model is at hand."}}
+
+
+def example_suspects() -> pd.DataFrame:
+    "Return two training rows that are almost the same."
+    return pd.DataFrame({"finder": "near_duplicates", "about": "training row", "id": ["v1-00012", "v1-00931"], "score": [1.0, 0.97], "evidence": ["The same as v1-00931, with another label.", "The same as v1-00012, with another label."]})
+
 # %% ../../nbs/publish/07_example.ipynb #example-criteria
 CRITERIA = {
     "validate": {"events": {"at_least": 1, "level": "fail"}, "quarantined_share": {"at_most": 0.01, "level": "fail"},
@@ -235,7 +244,7 @@ def example() -> dict:
         trials=TRIALS, verdicts=VERDICTS, alternatives=ALTERNATIVES,
         changes={ADOPTED: "# Divide income by 1,000 in channel partner\n\nRisk: low."}, failures=example_failures(),
         drift=drift,
-        points=example_points(), plane=example_plane(), landscape=example_landscape(), entries=ledger, shipped=[SHIPPED], notebooks={ADOPTED: notebook}, guides={},
+        points=example_points(), plane=example_plane(), landscape=example_landscape(), suspects=example_suspects(), finders=FINDERS, entries=ledger, shipped=[SHIPPED], notebooks={ADOPTED: notebook}, guides={},
         checks=judge(read_criteria(CRITERIA), SUMMARIES),
     )
 
