@@ -190,7 +190,7 @@ def test_a_remedy_that_fresh_traffic_refutes_is_taken_back(promoted):
     stages(wb, NEEDED + JUDGED)
     assert current_checkpoint(wb.path("data/checkpoints"), read_events(wb.path("data/segments"))).version == "v1"
     review = wb.read("out/review/review.md")
-    assert "still answers" not in review and "| **rolled back** |" in review
+    assert "still answers" not in review and "| **rolled back**; promoted without approvals" in review
     assert "verified" not in set(read_table(wb.path("out/catalog/patterns.parquet"))["grade"])
     assert asked(wb, plan, code=1)["new"] == []  # what was taken back stays back
     assert not any(m.held for m in mends(wb, every=False))  # and is no promise any more
