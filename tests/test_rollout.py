@@ -165,7 +165,7 @@ def test_a_remedy_that_keeps_its_promise_is_verified(promoted):
     pattern = read_table(wb.path("out/catalog/patterns.parquet")).set_index("pattern").loc[read_pattern(wb, plan)]
     assert pattern["grade"] == "verified"
     review = wb.read("out/review/review.md")
-    assert "| **kept** |" in review and wb.read("out/review/summary.json")["shipped_kept"] == 1
+    assert "| **kept**; promoted without approvals" in review and wb.read("out/review/summary.json")["shipped_kept"] == 1
     page = wb.path(f"out/document/patterns/{read_pattern(wb, plan)[:12]}.html").read_text(encoding="utf-8")
     assert "Verified." in page and "fresh labelled predictions" in page
     assert [m.plan for m in mends(wb, every=False) if m.held] == [plan]
@@ -190,7 +190,7 @@ def test_a_remedy_that_fresh_traffic_refutes_is_taken_back(promoted):
     stages(wb, NEEDED + JUDGED)
     assert current_checkpoint(wb.path("data/checkpoints"), read_events(wb.path("data/segments"))).version == "v1"
     review = wb.read("out/review/review.md")
-    assert "still answers" not in review and "| **rolled back** |" in review
+    assert "still answers" not in review and "| **rolled back**; promoted without approvals" in review
     assert "verified" not in set(read_table(wb.path("out/catalog/patterns.parquet"))["grade"])
     assert asked(wb, plan, code=1)["new"] == []  # what was taken back stays back
     assert not any(m.held for m in mends(wb, every=False))  # and is no promise any more
