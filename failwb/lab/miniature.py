@@ -36,7 +36,7 @@ def _tables(story: dict) -> dict[str, pd.DataFrame]:
                            "x.age": np.where(events["x.age"] < 25, -1.2, 0.1)})
     context = failures.assign(value=1.0, threshold=1.0, time=events["time"], checkpoint=events["checkpoint"])
     return {"out/validate/events.parquet": events.assign(segment="events-00001"), "out/catalog/failures.parquet": context,
-            "out/discover/membership.parquet": members, "out/map/points.parquet": story["points"], "out/map/landscape.parquet": story["landscape"], "out/find/suspects.parquet": story["suspects"], "out/enrich/attributions.parquet": pushes}
+            "out/discover/membership.parquet": members, "out/map/points.parquet": story["points"], "out/map/landscape.parquet": story["landscape"], "out/find/findings.parquet": story["findings"], "out/enrich/attributions.parquet": pushes}
 
 # %% ../../nbs/lab/04_miniature.ipynb #56028171
 def _values(story: dict) -> dict[str, object]:

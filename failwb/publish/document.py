@@ -33,7 +33,7 @@ from failwb.publish.reference import (
 )
 from .site import build, dead_links, page_of_notebook, refuse_pseudonyms
 from .story import Story, numbers, tell
-from .suspects import suspects_page
+from .findings import findings_page
 from ..record.contract import Contract
 from ..record.parameters import Count, Within
 from ..record.plugins import known
@@ -83,7 +83,7 @@ def sources(story: Story, points: int, dpi: int) -> dict[str, str | bytes]:
     pages |= {f"{pattern_page(p['id'])}.md": one_pattern(story, p) for p in story.patterns}
     pages |= {"health.md": health_page(story.checks), "map.md": map_page(story, points)}
     pages["drift.md"] = drift_page(story.columns, story.shifts, story.drift, story.contract, story.at_hand.get("reference", True))
-    pages["catalog/suspects.md"] = suspects_page(story.suspects, story.finders)
+    pages["catalog/findings.md"] = findings_page(story.findings, story.finders)
     pages |= {f"{change_page(id)}.md": one_change(story, id) for id in story.changes}
     return pages | experiment_pages(story) | reference_pages(story) | guide_pages(story) | pictures(story, points, dpi)
 
@@ -132,7 +132,7 @@ def document(
     failures: pd.DataFrame, events: pd.DataFrame, funnel: dict, patterns: list[dict], causes: list[dict], remedies: list[dict], plans: Path,
     experiment: Path,
     verdicts: list[dict], alternatives: list[dict], changes: Path, drift: pd.DataFrame, columns: pd.DataFrame, shifts: pd.DataFrame, points: pd.DataFrame, plane: dict, landscape: pd.DataFrame, shipped: list[dict],
-    suspects: pd.DataFrame, found: dict, ledger: Path, contract: Contract, guides: Path, criteria: dict, summaries: dict, out: Path, track: Callable, *, map_points: Count, map_dpi: Dpi,
+    findings: pd.DataFrame, found: dict, ledger: Path, contract: Contract, guides: Path, criteria: dict, summaries: dict, out: Path, track: Callable, *, map_points: Count, map_dpi: Dpi,
 ) -> dict[str, dict]:
     "Build the site in `out`; return its summary, the findings for others and what is similar to them. Raises `SiteError` for a broken page, `PrivacyError` for a leak."
     trials, notebooks = trials_in(experiment)
@@ -140,7 +140,7 @@ def document(
         known("remedy"), contract=contract, funnel=funnel, patterns=patterns, causes=causes, remedies=remedies,
         plans=plans_in(plans), trials=trials,
         verdicts=verdicts, alternatives=alternatives, changes=texts(changes, ".md"), failures=failures, drift=drift, columns=columns, shifts=shifts,
-        points=points, plane=plane, landscape=landscape, shipped=shipped, suspects=suspects, finders=found["finders"],
+        points=points, plane=plane, landscape=landscape, shipped=shipped, findings=findings, finders=found["finders"],
         entries=decisions_in(ledger), notebooks=notebooks,
         guides=guides_in(guides), checks=judge(read_criteria(criteria), summaries),
         at_hand={k: (summaries.get("enrich") or {}).get(f"{k}_at_hand", True) for k in ("model", "reference")},
@@ -166,7 +166,7 @@ stage = Stage(
         "changes": "out/gate/changes", "drift": "out/enrich/drift.parquet",
         "columns": "out/enrich/columns.parquet", "shifts": "out/enrich/shifts.parquet",
         "points": "out/map/points.parquet", "plane": "out/map/plane.json", "landscape": "out/map/landscape.parquet", "shipped": "out/catalog/shipped.json",
-        "suspects": "out/find/suspects.parquet", "found": "out/find/summary.json",
+        "findings": "out/find/findings.parquet", "found": "out/find/summary.json",
         "ledger": "ledger", "contract": "contract.yaml", "guides": "nbs/guides", "criteria": "@criteria", "summaries": "@summaries", "out": "@out", "track": "@track",
     },
 )

@@ -6,7 +6,7 @@
 __all__ = ['CONTRACT', 'RULES', 'PATTERNS', 'CAUSES', 'REMEDIES', 'PLANS', 'ADOPTED', 'SHORT', 'TRIALS', 'VERDICTS',
            'ALTERNATIVES', 'FUNNEL', 'FINDERS', 'CRITERIA', 'SUMMARIES', 'SHIPPED', 'example_pattern', 'example_plan',
            'example_failures', 'example_points', 'example_region', 'example_plane', 'example_landscape',
-           'example_suspects', 'entry', 'example', 'nothing']
+           'example_findings', 'entry', 'example', 'nothing']
 
 # %% ../../nbs/publish/07_example.ipynb #a16e6d33
 import pandas as pd
@@ -204,7 +204,7 @@ FINDERS = {"near_duplicates": {"term": "near-duplicate rows", "about": "training
            "attribution_clusters": {"term": "clusters of attributions", "about": "cluster", "what": "Failures that the same features pushed.", "source": "Hennig, Computational Statistics & Data Analysis 2007.", "looked_at": 0, "found": 0, "refused": "No model is at hand."}}
 
 
-def example_suspects() -> pd.DataFrame:
+def example_findings() -> pd.DataFrame:
     "Return two training rows that are almost the same."
     return pd.DataFrame({"finder": "near_duplicates", "about": "training row", "id": ["v1-00012", "v1-00931"], "score": [1.0, 0.97], "evidence": ["The same as v1-00931, with another label.", "The same as v1-00012, with another label."]})
 
@@ -244,7 +244,7 @@ def example() -> dict:
         trials=TRIALS, verdicts=VERDICTS, alternatives=ALTERNATIVES,
         changes={ADOPTED: "# Divide income by 1,000 in channel partner\n\nRisk: low."}, failures=example_failures(),
         drift=drift,
-        points=example_points(), plane=example_plane(), landscape=example_landscape(), suspects=example_suspects(), finders=FINDERS, entries=ledger, shipped=[SHIPPED], notebooks={ADOPTED: notebook}, guides={},
+        points=example_points(), plane=example_plane(), landscape=example_landscape(), findings=example_findings(), finders=FINDERS, entries=ledger, shipped=[SHIPPED], notebooks={ADOPTED: notebook}, guides={},
         checks=judge(read_criteria(CRITERIA), SUMMARIES),
     )
 

@@ -449,8 +449,8 @@ def catalog_index(story: Story) -> str:
              "hard to repeat."),
         lacking_note(story), note if withdrawn else "", scales[0], section("Symptom and severity", cross_table(failures)), *scales[1:],
         section("Patterns", pattern_table(story, True, here) or "None confirmed."),
-        f"Rows, features and slices that look wrong by themselves are on a page of their own: {link('suspects', 'catalog/suspects', here)}.",
-        toctree(["Suspects <suspects>"]),
+        f"Rows, features and slices that look wrong by themselves are on a page of their own: {link('findings', 'catalog/findings', here)}.",
+        toctree(["Findings <findings>"]),
         "Held-out failures are counted in no table here until the plan that they test is closed. The rows themselves "
         "are in `out/catalog/failures.parquet`.",
     )

@@ -60,7 +60,7 @@ class Story:
     similar: dict[str, list[dict]] = field(default_factory=dict)  # pattern id → similar ones of earlier rounds and of other workbenches, best first
     columns: pd.DataFrame = field(default_factory=pd.DataFrame)  # what became of each column since the reference
     shifts: pd.DataFrame = field(default_factory=pd.DataFrame)  # tests by segment: covariates, labels, the rule
-    suspects: pd.DataFrame = field(default_factory=pd.DataFrame)  # what finders point at: finder, about, id, score, evidence
+    findings: pd.DataFrame = field(default_factory=pd.DataFrame)  # what finders point at: finder, about, id, score, evidence
     finders: dict[str, dict] = field(default_factory=dict)  # finder → what it does, how much it looked at, why it could not
     at_hand: dict[str, bool] = field(default_factory=dict)  # model, reference → whether somebody has it; yes where nothing is said
 
