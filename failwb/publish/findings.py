@@ -18,9 +18,8 @@ LEAD = ("What finders point at: rows, features, slices and clusters that look wr
 
 
 def finder_rows(finders: dict[str, dict[str, Any]]) -> list[list[str]]:
-    "Return a row per finder: what it looks at, how much it saw, how much of that is suspicious, or why it could not look."
-    return [[plain(phrase(f["term"])), f"{plain(phrase(f['about'])).lower()}s", count(f["looked_at"]), "–" if f["refused"] else count(f["found"]), plain(f["refused"] or f["what"])]
-            for f in finders.values()]
+    "Return a row per finder: what it looks at, how much it saw, and how much of that is suspicious."
+    return [[plain(phrase(f["term"])), f"{plain(phrase(f['about'])).lower()}s", count(f["looked_at"]), "–" if f["refused"] else count(f["found"])] for f in finders.values()]
 
 # %% ../../nbs/publish/16_findings.ipynb #a6f9d1eb
 def finder_section(findings: pd.DataFrame, finder: dict[str, Any], most: int) -> str:
@@ -35,5 +34,6 @@ def finder_section(findings: pd.DataFrame, finder: dict[str, Any], most: int) ->
 def findings_page(findings: pd.DataFrame, finders: dict[str, dict[str, Any]], most: int = 10) -> str:
     "Write the page: a line per finder, then the first `most` findings of each that points at anything."
     told = [finder_section(findings[findings["finder"] == name], f, most) for name, f in finders.items() if not f["refused"] and f["found"]]
+    unable = "\n".join(f"- {plain(phrase(f['term']))} could not look: {plain(f['refused'])}" for f in finders.values() if f["refused"])
     nothing = [] if told else ["No finder points at anything." if finders else "No finder has looked yet."]
-    return "\n\n".join(["# Findings", LEAD, table(["Finder", "Looks at", "Looked at", "Suspicious", "What it does, or why it could not look"], finder_rows(finders), "llrrl"), *nothing, *told]) + "\n"
+    return "\n\n".join(["# Findings", LEAD, table(["Finder", "Looks at", "Looked at", "Suspicious"], finder_rows(finders), "llrr"), unable, *nothing, *told]) + "\n"

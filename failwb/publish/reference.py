@@ -98,6 +98,7 @@ NOUNS = {
     "Event": "One prediction of a served model, with its request, answer and context.",
     "Label": "The true outcome of an event, which may arrive much later.",
     "Failure": "An event with a symptom; one event may fail in several ways.",
+    "Finding": "What a finder points at: a training row, an event, a feature, a slice or a cluster that looks wrong, with a score from 0 to 1 and the evidence; a place to look, and no verdict.",
     "Failure map": "A plane in which every failed prediction has a place, near requests that were alike; the places stay "
                    "when more failures come.",
     "Region": "The smallest part of the failure map that holds most of a pattern's failures; its share says how many of all "
