@@ -50,6 +50,7 @@ setup(
     },
     entry_points={
         "console_scripts": settings["console_scripts"].split(),
+        "failwb.finder": lines("finders"),
         "failwb.model": lines("models"),
         "failwb.remedy": lines("remedies"),
     },

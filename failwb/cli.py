@@ -556,6 +556,8 @@ def lock(workbench: InFolder = Path(".")) -> None:
 
     wb = _workbench(workbench)
     wb.ledger.prepare()
+    wb.path("plugins").mkdir(exist_ok=True)
+    wb.path("plugins/.gitkeep").touch()
     own = wb.path("settings.ini").is_file() and wb.path("failwb/workbench.py").is_file()
     if not own:
         wb.path(LOCK).write_text(lock_text(), encoding="utf-8")
@@ -908,6 +910,7 @@ STAGE_HELP = {
     "detect": "Say which events are failures, by symptom.",
     "split": "Divide subjects into develop, select and confirm.",
     "enrich": "Add context: drift, label noise, attributions (never on confirm rows).",
+    "find": "Point at suspicious training rows, events, features, slices, clusters.",
     "discover": "Search recurring patterns on develop, test each again on select.",
     "diagnose": "Rank causes of each pattern, each with a check that could refute it.",
     "propose": "Rank remedies, simulate them, write a plan for each worth testing.",

@@ -33,6 +33,7 @@ STAGES = {
     "detect": "failwb.catalog.detect",
     "split": "failwb.catalog.split",
     "enrich": "failwb.catalog.enrich",
+    "find": "failwb.finders.find",
     "discover": "failwb.discover.discover",
     "diagnose": "failwb.remedy.diagnose",
     "propose": "failwb.remedy.propose",

@@ -19,6 +19,7 @@ LAYERS = [
     "capture",
     "catalog",
     "discover",
+    "finders",
     "remedy",
     "watch",
     "publish",

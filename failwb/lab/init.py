@@ -286,7 +286,7 @@ def scaffold_files(draft: Draft) -> dict[str, str]:
     files = {"contract.yaml": draft.yaml(), "params.yaml": default_params(), "dvc.yaml": pipeline_yaml(installed=True),
              LOCK: lock_text(), ".gitignore": IGNORED, ".dvcignore": NO_EVIDENCE, "README.md": readme,
              ".github/workflows/failwb.yml": WORKFLOW.replace("VERSION", __version__)}
-    return files | {f"ledger/{kind}/.gitkeep": "" for kind in KINDS}
+    return files | {"plugins/.gitkeep": ""} | {f"ledger/{kind}/.gitkeep": "" for kind in KINDS}
 
 # %% ../../nbs/lab/02_init.ipynb #ea776bf5
 def command(root: Path, *words: str) -> str:
