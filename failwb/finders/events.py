@@ -36,7 +36,7 @@ def pointing(p: np.ndarray, fdr: float) -> np.ndarray:
     "Return 1 - p where Benjamini-Hochberg keeps a p-value of `p` (n,) at `fdr`, and half of that elsewhere."
     return settle((1 - p) * np.where(benjamini_hochberg(p) <= fdr, 1.0, UNCLAIMED))
 
-# %% ../../nbs/finders/03_events.ipynb #513a42d9
+# %% ../../nbs/finders/03_events.ipynb #33c550ce
 class OutOfDistribution:
     "Requests unlike any training row."
 
@@ -60,8 +60,8 @@ class OutOfDistribution:
 def _far(p: float, worst: str, apart: float, case: FinderCase) -> str:
     "Say how strange a request is and by which feature; how far that one is off stays untold where it may identify somebody."
     plain = worst in case.contract.numeric and case.contract.columns[worst].role == "plain"
-    by = f"{apart:.2g} standard deviations" if plain else "most of all"
-    return f"{p:.2%} of the training rows lie as far from their neighbour number {case.neighbours}; in {worst} it differs by {by} from its own."
+    by = f", by {apart:.2g} standard deviations" if plain else ""
+    return f"{p:.2%} of the training rows lie as far from their neighbour number {case.neighbours}; from its own, this request differs most in {worst}{by}."
 
 # %% ../../nbs/finders/03_events.ipynb #173ed79a
 class NearestTrainingRows:
