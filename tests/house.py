@@ -20,7 +20,7 @@ import typer
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 GENERATED = {"__init__.py", "_modidx.py"}  # written by nbdev without a notebook of their own
-WORKBENCH = ("params.yaml", "contract.yaml", "data.dvc", "ledger")  # decisions: what every workbench has
+WORKBENCH = ("params.yaml", "contract.yaml", "data.dvc", "ledger", "plugins")  # decisions: what every workbench has
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 

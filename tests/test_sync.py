@@ -155,10 +155,10 @@ def test_settings_drive_the_version():
     assert failwb.__version__ == version("failwb") == settings()["version"]
 
 
-@pytest.mark.parametrize("kind", ["remedy"])
-def test_settings_drive_the_plug_ins(kind):
+@pytest.mark.parametrize("kind, listed", [("remedy", "remedies"), ("finder", "finders"), ("model", "models")])
+def test_settings_drive_the_plug_ins(kind, listed):
     wanted = sorted(
-        tuple(part.strip() for part in line.split("=")) for line in settings()["remedies"].splitlines() if line.strip()
+        tuple(part.strip() for part in line.split("=")) for line in settings()[listed].splitlines() if line.strip()
     )
     installed = sorted((e.name, e.value) for e in entry_points(group=f"failwb.{kind}") if e.value.startswith("failwb."))
     assert installed == wanted
