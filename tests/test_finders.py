@@ -272,6 +272,16 @@ def test_without_labels_those_that_need_them_refuse(world):
     assert refused == {"attribution_clusters", "group_disparity", "miscalibration", "nearest_training_rows"}
 
 
+@pytest.mark.parametrize("value", [1e308, -1e308, np.nan, np.inf, 0.0])
+def test_odd_numbers_stop_no_finder(world, value):
+    def odd(table, at):
+        return table.assign(**{"x.age": table["x.age"].mask(table.index.isin(at), value), "x.days": value})
+
+    case = replace(world, rows=odd(world.rows, [0, 1]), reference=odd(world.reference, [0]))
+    for name in known("finder"):
+        run_finder(name, load("finder", name), case)  # a score that is no number in [0, 1] would be an error
+
+
 # -- the stage, on workbenches of one's own
 
 
