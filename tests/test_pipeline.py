@@ -181,13 +181,14 @@ def test_no_confirm_row_is_in_what_people_search_and_read(out):
     confirm = set(read_table(out / "split/confirm.parquet")["event_id"])
     tables = [
         p
-        for verb in ("enrich", "discover", "diagnose", "propose", "catalog")
+        for verb in ("enrich", "find", "discover", "diagnose", "propose", "catalog")
         for p in sorted((out / verb).rglob("*.parquet"))
     ]
     leaks = {}
     for path in tables:
-        columns = pd.read_parquet(path).columns
-        if "event_id" in columns and (seen := confirm & set(read_table(path)["event_id"])):
+        table = read_table(path)
+        ids = table["event_id"] if "event_id" in table else table["id"] if "id" in table else []
+        if seen := confirm & set(ids):
             leaks[path.relative_to(out).as_posix()] = len(seen)
     assert leaks == {}
 

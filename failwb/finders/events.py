@@ -6,7 +6,7 @@
 __all__ = ['TAIL', 'LEFT_OUT', 'AT_MOST', 'conformal', 'pointing', 'OutOfDistribution', 'NearestTrainingRows', 'refit',
            'disagreement', 'Instability']
 
-# %% ../../nbs/finders/03_events.ipynb #5a308bf6
+# %% ../../nbs/finders/03_events.ipynb #fe446460
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from ..models.checkpoint import inputs
 from ..models.foreign import only_answers
 from ..models.outputs import bare
 from ..models.train import fit
+from ..record.errors import ModelError, TooLittleData
 from ..record.plugins import Reject
 from ..record.tables import features, settle
 from ..record.task import encode
@@ -100,13 +101,13 @@ def _taught(label: Any, against: np.ndarray, position: np.ndarray, table: pd.Dat
     rows = ", ".join(f"{r} ({own})" for r, own in zip(table["row"].iloc[position], table["label"].iloc[position], strict=True))
     return f"{int(against.sum())} of the {len(against)} nearest training rows contradict its label {label}: {rows}."
 
-# %% ../../nbs/finders/03_events.ipynb #c328f6b5
+# %% ../../nbs/finders/03_events.ipynb #393faa54
 LEFT_OUT = 0.1  # share of the training rows that a seed leaves out
 AT_MOST = 5  # times `find.rows`: training rows of a refit
 
 
 def refit(case: FinderCase, table: pd.DataFrame, seed: int) -> Any:
-    "Return the served model's recipe, trained on the rows of `table` that `seed` keeps. Raises `Reject` where the model only answers."
+    "Return the served model's recipe, trained on the rows of `table` that `seed` keeps. Raises `Reject` where the model only answers, or cannot learn from them."
     if reason := only_answers(served_model(case)):
         raise Reject(reason)
     recipe = clone(bare(case.checkpoint.model))
@@ -114,7 +115,10 @@ def refit(case: FinderCase, table: pd.DataFrame, seed: int) -> Any:
     kept = table[np.random.default_rng(seed).random(len(table)) >= LEFT_OUT]
     y = encode(case.task, kept["label"])
     known = teachable(case.task, y)
-    return fit(recipe, inputs(case.checkpoint, features(kept))[known], y[known], kept["weight"].to_numpy(float)[known])
+    try:
+        return fit(recipe, inputs(case.checkpoint, features(kept))[known], y[known], kept["weight"].to_numpy(float)[known])
+    except (ModelError, TooLittleData) as e:  # weights that the recipe does not take, labels of one class
+        raise Reject(f"The served recipe cannot be trained again. {e}") from e
 
 
 def disagreement(case: FinderCase, answers: list[pd.DataFrame]) -> np.ndarray:
