@@ -49,7 +49,7 @@ def test_a_plan_is_readable_without_statistics(bench):
             "Who has to sign",
         ):
             assert f"## {part}" in result.stdout or part in result.stdout
-        assert "of 100 cases" in result.stdout and "never the author's alone" in result.stdout
+        assert "of 100 cases" in result.stdout and "never only of whoever sealed the plan" in result.stdout
 
 
 def test_a_sealed_plan_is_not_amended(bench):
