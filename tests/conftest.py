@@ -5,11 +5,12 @@ import os
 os.environ.update({"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"})  # before NumPy: as the stages run
 
 import shutil
+import sys
 from pathlib import Path
 
 import crowd
 import pytest
-from house import ROOT, copy_workbench, tracked
+from house import ROOT, copy_workbench, run, tracked
 
 from failwb.workbench import STAGES
 
@@ -46,6 +47,19 @@ def small(tmp_path_factory) -> crowd.Small:
     "A small workbench of one's own table, fresh and after a turn; about a minute, once for all tests that copy it."
     own = tmp_path_factory.getbasetemp()  # of this process; those that share the tests have theirs beside it
     return crowd.small((own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "small")
+
+
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory) -> Path:
+    "The example package, installed by pip into a folder of its own; nothing is fetched."
+    source, target = tmp_path_factory.mktemp("example") / "source", tmp_path_factory.mktemp("installed")
+    shutil.copytree(
+        ROOT / "tests/example_plugin", source, ignore=shutil.ignore_patterns("build", "*.egg-info", "__pycache__")
+    )
+    options = ["--no-deps", "--no-build-isolation", "--no-index", "--quiet", "--disable-pip-version-check"]
+    result = run(sys.executable, "-m", "pip", "install", *options, "--target", target, source, cwd=ROOT)
+    assert result.returncode == 0, result.stderr
+    return target
 
 
 FIRST = ["test_realdata", "test_interrupted", "test_engine", "test_hard_inputs", "test_faults"]  # minutes each

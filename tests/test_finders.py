@@ -1,5 +1,6 @@
 """Finders: each points first at what was planted and is quiet where nothing was; broken ones are named."""
 
+import os
 import re
 import shutil
 import sys
@@ -220,6 +221,26 @@ def test_instability_lies_where_labels_were_tossed(world):
     assert table["id"][0] in tossed
 
 
+def test_a_strong_honest_feature_is_no_leak(world):
+    "`calls` is told with a probability of nine in ten: AUC 0.9, as good features reach."
+    told = np.random.default_rng(8).random(900) < 0.1
+    label = world.reference["label"].where(~told, np.where(world.reference["label"] == "yes", "no", "yes"))
+    table = ranked("leakage", replace(world, reference=world.reference.assign(label=label)))
+    assert table["id"][0] == "calls" and 0.3 < table["score"][0] < least("leakage")
+    assert "Alone it reaches AUC 0." in table["evidence"][0]
+
+
+def test_scores_that_are_all_too_high_are_told_once(world):
+    coins = np.random.default_rng(8).choice(["yes", "no"], ROWS)
+    table = ranked("miscalibration", replace(world, rows=world.rows.assign(score=0.7, label=coins)))
+    assert table["id"][table["score"] >= least("miscalibration")].tolist() == ["all predictions"]
+
+
+def test_what_neighbours_teach_is_held_against_right_answers(world):
+    table = ranked("nearest_training_rows", mistaught(world)[0])
+    assert re.search(r"5 of the 5 .* label yes, as around \d\.\d% of the right answers: t000", table["evidence"][0])
+
+
 def test_a_contradicting_twin_is_told(world):
     table = ranked("near_duplicates", copied(world)[0])
     assert "t9999" in table.set_index("id")["evidence"]["t0005"] and "contradict" in table["evidence"][0]
@@ -386,6 +407,14 @@ def test_a_finder_in_the_folder_plugins_is_found(own):
     assert (summary["finders"]["monday"]["looked_at"], summary["finders"]["monday"]["found"]) == (3, 3)
     table = read_table(own / "out/find/findings.parquet")
     assert table.loc[table["finder"] == "monday", "evidence"].tolist() == ["It was marked."] * 3
+
+
+def test_a_finder_of_an_installed_package_is_found(own, installed):
+    path = os.pathsep.join([str(installed), os.environ.get("PYTHONPATH", "")])
+    result = failwb("find", cwd=own, PYTHONPATH=path)
+    assert result.returncode == 0, said(result)
+    table = read_table(own / "out/find/findings.parquet")
+    assert sorted(table.loc[table["finder"] == "unchanging", "id"]) == ["branch", "height", "spent", "weight"]
 
 
 def test_the_finder_of_the_contributing_guide_runs(own):

@@ -126,8 +126,13 @@ def test_clopper_pearson(k, n, interval):
     ],
 )
 def test_a_broken_promise_is_named(change, words):
-    fine = {"failwb_confirmed_share": 0.02, "failwb_confirmed_p_above_stated": 1.0, "failwb_claimed_mean": 0.1,
-            "failwb_confirmed_found": 0.8, "failwb_confirmed_found_high": 0.9}
+    fine = {
+        "failwb_confirmed_share": 0.02,
+        "failwb_confirmed_p_above_stated": 1.0,
+        "failwb_claimed_mean": 0.1,
+        "failwb_confirmed_found": 0.8,
+        "failwb_confirmed_found_high": 0.9,
+    }
     assert nulls.promises_broken(fine) == []
     [broken] = nulls.promises_broken(fine | change)
     assert words in broken

@@ -14,8 +14,6 @@ from failwb.record.plugins import PluginError, check_plugin, known, load
 from failwb.remedy.cases import inside, predict_loss
 from failwb.remedy.trial import example_workbench, open_trial
 
-EXAMPLE = ROOT / "tests/example_plugin"
-
 
 @pytest.mark.parametrize("name", known("remedy"))
 def test_a_built_in_remedy_conforms(name):
@@ -48,17 +46,6 @@ def test_what_breaks_the_contract_is_named(change, says):
         says = "it lacks `build`"
     with pytest.raises(PluginError, match=says):
         check_plugin("remedy", broken)
-
-
-@pytest.fixture(scope="module")
-def installed(tmp_path_factory) -> Path:
-    "The example package, installed by pip into a folder of its own; nothing is fetched."
-    source, target = tmp_path_factory.mktemp("example") / "source", tmp_path_factory.mktemp("installed")
-    shutil.copytree(EXAMPLE, source, ignore=shutil.ignore_patterns("build", "*.egg-info", "__pycache__"))
-    options = ["--no-deps", "--no-build-isolation", "--no-index", "--quiet", "--disable-pip-version-check"]
-    result = run(sys.executable, "-m", "pip", "install", *options, "--target", target, source, cwd=ROOT)
-    assert result.returncode == 0, result.stderr
-    return target
 
 
 def ask(program: str, *folders: Path):

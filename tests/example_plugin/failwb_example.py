@@ -1,9 +1,10 @@
-"""A remedy and a form of model of one's own: all that an outside package needs is here and in pyproject.toml."""
+"""A remedy, a finder and a form of model of one's own: an outside package needs just this and pyproject.toml."""
 
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from failwb.models.foreign import Answers, ForeignModel, source_bytes
 from failwb.models.train import fit, make_pipeline
@@ -41,6 +42,22 @@ class FewerTrees:
             (table["label"] == case.base.positive).to_numpy(),
             table["weight"].to_numpy(float),
         )
+
+
+class Unchanging:
+    "Features that are the same in nearly every request."
+
+    name, term, about, what = "unchanging", "zero variance", "feature", __doc__
+    library, source = "pandas", "Kuhn and Johnson, Applied Predictive Modeling, 2013, section 3.5."
+
+    def find(self, case: Any) -> pd.DataFrame:
+        "Return for each feature the share of requests that have its usual value; raises `Reject` without requests."
+        if not len(case.rows):
+            raise Reject("There are no requests.")
+        names = case.contract.features
+        share = [case.rows[f"x.{n}"].value_counts(normalize=True, dropna=False).iloc[0] for n in names]
+        said = [f"{s:.1%} of the requests have the same value." for s in share]
+        return pd.DataFrame({"id": names, "score": [s if s > 0.95 else s / 2 for s in share], "evidence": said})
 
 
 class ConstantModel(Answers, ForeignModel):
