@@ -11,6 +11,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from benchmarks.truth.case import one  # noqa: E402
 from benchmarks.truth.grid import Case, cases  # noqa: E402
+from benchmarks.truth.page import ASKED, RARE, reached  # noqa: E402
 from benchmarks.truth.tables import summary  # noqa: E402
 from failwb.faults.registry import FAULTS  # noqa: E402
 
@@ -52,3 +53,23 @@ def test_development_and_report_share_no_seed():
     grids = [cases(role, ["loans", "claims"], sorted(FAULTS), 4, 300, 8_000) for role in ("development", "report")]
     seeds = [{c.seed for c in grid} for grid in grids]
     assert not seeds[0] & seeds[1] and all(len(s) == len(g) for s, g in zip(seeds, grids, strict=True))
+
+
+@pytest.mark.parametrize(
+    "value, high, harmful, enough",
+    [(0.95, 1.0, 0, {"yes"}), (0.6, 0.97, 0, {"yes", "within noise"}), (0.6, 0.65, 30, {"yes", "no"})],
+)
+def test_what_was_asked_for_is_held_against_what_came(value, high, harmful, enough):
+    score = {"value": value, "low": 0.5, "high": high, "n": 40}
+    quiet = {"value": 0.01, "low": 0.0, "high": 0.03, "k": 3, "n": 300}
+    harm = {"value": harmful / 400, "low": 0.0, "high": harmful / 400 + 0.01, "k": harmful, "n": 400}
+    figures = {
+        "scores": {
+            part: {name: score for name, *_ in ASKED} for part in ("all", "one fault", "three faults", "strong")
+        },
+        "promises": {"harmful adoptions": harm} | dict.fromkeys(RARE, quiet),
+    }
+    rows = reached(figures)
+    assert len(rows) == len(ASKED) + len(RARE) + 1 and {r["enough"] for r in rows} == enough
+    few = figures | {"promises": figures["promises"] | {"harmful adoptions": harm | {"k": 0, "n": 60, "high": 0.04}}}
+    assert reached(few)[-1]["enough"] == "no"  # too few to be sure

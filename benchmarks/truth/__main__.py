@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -29,6 +30,7 @@ from failwb.workbench import STAGES  # noqa: E402
 from .beside import beside, lower, shown  # noqa: E402
 from .case import all_grounds, one  # noqa: E402
 from .grid import Case, cases, compared, sized  # noqa: E402
+from .page import floors_broken, reached, text  # noqa: E402
 from .tables import brief, confused, curve, summary  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -72,8 +74,8 @@ def completed(wanted: Iterable[Case], jobs: int, scheduler: str | None) -> Itera
             missing.append(case)
     if not missing:
         return
-    cluster = scheduler or LocalCluster(n_workers=jobs, threads_per_worker=1, dashboard_address=None, memory_limit=0)
-    with Client(cluster) as client:
+    own = {"n_workers": jobs, "threads_per_worker": 1, "dashboard_address": ":0", "memory_limit": 0}
+    with nullcontext(scheduler) if scheduler else LocalCluster(**own) as cluster, Client(cluster) as client:
         todo = {client.submit(one, case, key=f"case-{case.key}", pure=False): case for case in missing}
         for future in as_completed(todo):
             if (error := future.exception()) is not None:  # told and counted at the end; the other cases go on
@@ -141,12 +143,14 @@ def full(
         for wanted in (cases(role, names, kinds, rounds, nulls, n), [*sized(role, names, kinds)])
     )
     found, other = results(grid, jobs, scheduler), results(sizes, jobs, scheduler)
+    figures = summary(found, other)
     kept(
         to,
         {
             "schema": 1,
             "role": role,
-            "figures": summary(found, other),
+            "figures": figures,
+            "asked": reached(figures),
             "confusion": confused(found),
             "curve": curve(found + other),
             "cases": [brief(r) for r in found + other],
@@ -186,8 +190,6 @@ def kept(to: Path, content: dict[str, Any]) -> None:
 
 def report(found: list[dict[str, Any]], floors: bool, more: Sequence[dict[str, Any]] = ()) -> None:
     "Print the table, and the figures as one line of JSON."
-    from .page import floors_broken, text
-
     figures = summary(found, more)
     print(text(figures))
     print(json.dumps(figures))
